@@ -1,0 +1,159 @@
+"""Which array library, which device, host and back: every such question is answered here, once.
+
+The mathematics of this package speaks the Python array API standard and runs on NumPy, CuPy and any
+other library that `array_api_compat` knows. Random draws and statistics live on the host, in NumPy.
+Only this module names an array library other than NumPy.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import array_api_compat
+import numpy as np
+
+__all__ = [
+    "Array",
+    "as_generator",
+    "asarray_like",
+    "backend_asarray",
+    "broadcast_shapes",
+    "check_finite",
+    "check_floating",
+    "device_of",
+    "eps",
+    "namespace",
+    "to_host",
+]
+
+Array = Any  # an array of any library of the array API standard; shapes are in the docstrings
+FLOATING = ("float32", "float64")
+
+
+def namespace(*arrays: Array) -> Any:
+    """Return the array API namespace that ``arrays`` share, e.g. ``array_api_compat.numpy``."""
+    return array_api_compat.array_namespace(*arrays)
+
+
+def check_floating(**named: Array) -> Any:
+    """Return the common namespace of floating arrays of one dtype on one device.
+
+    Raises ``TypeError`` that names the argument which is no array, not float32 or float64, or which
+    differs from the first in library, dtype or device.
+
+    >>> check_floating(x=np.ones(3)).__name__
+    'array_api_compat.numpy'
+    """
+    first_name, first = next(iter(named.items()))
+    for name, x in named.items():
+        if not array_api_compat.is_array_api_obj(x):
+            raise TypeError(f"{name}: expected an array, found {type(x).__name__}")
+        if isinstance(x, np.generic):
+            raise TypeError(f"{name}: expected an array, found the scalar {x!r}")
+        if _dtype_name(x) not in FLOATING:
+            raise TypeError(f"{name}: expected dtype float32 or float64, found {_dtype_name(x)}")
+        if type(x) is not type(first):
+            raise TypeError(
+                f"{name}: expected an array of the same library as {first_name} "
+                f"({type(first).__module__}), found {type(x).__module__}"
+            )
+        if x.dtype != first.dtype:
+            raise TypeError(
+                f"{name}: expected dtype {_dtype_name(first)} as {first_name} has, found {_dtype_name(x)}"
+            )
+        if array_api_compat.device(x) != array_api_compat.device(first):
+            raise TypeError(
+                f"{name}: expected device {array_api_compat.device(first)} as {first_name} has, "
+                f"found {array_api_compat.device(x)}"
+            )
+    return namespace(first)
+
+
+def check_finite(**named: Array) -> None:
+    """Raise ``ValueError`` that names the first argument with a NaN or infinite entry, and where it is."""
+    for name, x in named.items():
+        finite = namespace(x).isfinite(x)
+        if not bool(namespace(x).all(finite)):
+            where = tuple(int(i) for i in np.argwhere(~to_host(finite))[0])
+            raise ValueError(f"{name}: expected finite entries, found {float(x[where])} at index {where}")
+
+
+def device_of(x: Array) -> Any:
+    """Return the device of ``x``, to create arrays beside it."""
+    return array_api_compat.device(x)
+
+
+def asarray_like(values: Any, like: Array, dtype: Any = None) -> Array:
+    """Move host ``values`` to the library and device of ``like``, with its dtype unless ``dtype`` is given."""
+    xp = namespace(like)
+    values = np.asarray(values)
+    wanted = like.dtype if dtype is None else dtype
+    return xp.asarray(values, dtype=wanted, device=device_of(like))
+
+
+def to_host(x: Array) -> np.ndarray:
+    """Return ``x`` as a NumPy array, copied from its device where it is not on the host."""
+    if isinstance(x, np.ndarray):
+        return x
+    if array_api_compat.is_cupy_array(x):
+        return x.get()
+    if not array_api_compat.is_array_api_obj(x):
+        return np.asarray(x)
+    cpu = getattr(namespace(x), "__array_namespace_info__", None)
+    host = cpu().default_device() if cpu is not None else "cpu"
+    return np.asarray(array_api_compat.to_device(x, host))
+
+
+def backend_asarray(name: str) -> Any:
+    """Return the function that moves host arrays to the backend ``"numpy"`` or ``"cupy"``.
+
+    Raises ``RuntimeError`` with one sentence where CuPy or a GPU is missing.
+
+    >>> backend_asarray("numpy")([1.0, 2.0])
+    array([1., 2.])
+    """
+    if name == "numpy":
+        return np.asarray
+    if name != "cupy":
+        raise ValueError(f"backend: expected 'numpy' or 'cupy', found {name!r}")
+    try:
+        import cupy
+    except ImportError:
+        raise RuntimeError(
+            "backend cupy: CuPy is not installed (pip install 'schoenbat_theory[cuda13]' or [cuda12])"
+        ) from None
+    if not cupy.cuda.is_available():
+        raise RuntimeError("backend cupy: CuPy is installed but finds no usable GPU or driver")
+    return cupy.asarray
+
+
+def as_generator(rng: Any) -> np.random.Generator:
+    """Return a NumPy generator for an int, a ``SeedSequence``, a ``Generator`` or ``None`` (fresh entropy).
+
+    >>> as_generator(0).integers(10, size=3)
+    array([8, 6, 5])
+    """
+    try:
+        return np.random.default_rng(rng)
+    except (TypeError, ValueError) as error:
+        raise type(error)(
+            f"rng: expected a non-negative int, SeedSequence, Generator or None, found {rng!r}"
+        ) from None
+
+
+def broadcast_shapes(**named: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the broadcast of the named shapes, or raise ``ValueError`` that shows all of them."""
+    try:
+        return np.broadcast_shapes(*named.values())
+    except ValueError:
+        shapes = ", ".join(f"{name} {shape}" for name, shape in named.items())
+        raise ValueError(f"leading axes do not broadcast: {shapes}") from None
+
+
+def eps(x: Array) -> float:
+    """Return the unit roundoff of the dtype of ``x``: half the gap between 1 and the next number."""
+    return float(namespace(x).finfo(x.dtype).eps) / 2
+
+
+def _dtype_name(x: Array) -> str:
+    return str(x.dtype).rsplit(".", maxsplit=1)[-1]

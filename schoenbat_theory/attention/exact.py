@@ -1,0 +1,136 @@
+"""Exact kernelized attention, the oracle of everything else: quadratic time, linear memory."""
+
+from __future__ import annotations
+
+import math
+
+from schoenbat_theory.arrays import Array, broadcast_shapes, check_finite, check_floating, device_of, namespace
+from schoenbat_theory.attention.inputs import (
+    blocks,
+    causal_mask,
+    check_shapes,
+    divide,
+    explain_not_finite,
+    hide,
+    key_weights,
+)
+from schoenbat_theory.kernels import DotProductKernel, get_kernel
+
+__all__ = ["kernel_attention"]
+
+ROWS, COLUMNS = 256, 1024  # one block of weights: 2 MB in float64 per leading item
+
+
+def kernel_attention(
+    q: Array,
+    k: Array,
+    v: Array,
+    kernel: str | DotProductKernel,
+    *,
+    causal: bool = False,
+    key_mask: Array | None = None,
+    key_log_weights: Array | None = None,
+    log_bias: Array | None = None,
+) -> Array:
+    r"""Average the values with weights f(<q_i, k_j>), exactly and block by block.
+
+        out_i = sum_j f(<q_i, k_j>) w_ij v_j / sum_j f(<q_i, k_j>) w_ij,    w_ij = exp(key_log_weights_j + bias_{j-i})
+
+    ``q`` (..., n, d), ``k`` (..., m, d), ``v`` (..., m, e)   used as given; softmax attention of an encoder is
+                         q / d**0.25, k / d**0.25 with "exp"
+    ``kernel``           name or `DotProductKernel`
+    ``causal``           query i sees keys j <= i
+    ``key_mask``         (..., m) booleans, True = the key is used; masked keys and values are never looked at
+    ``key_log_weights``  (..., m), -inf masks
+    ``log_bias``         (..., n + m - 1), entry j - i + n - 1 for key j and query i
+    returns              (..., n, e), same library, device and dtype; a row that sees no key is zeros
+
+    Kernels that are exponentials are summed with a running maximum and cannot overflow. Raises ``TypeError`` or
+    ``ValueError`` for wrong input (shape, dtype, NaN, an inner product beyond the radius or at a pole)
+    and ``ArithmeticError`` where weights sum to exactly 0. Never holds n x m numbers.
+
+    Source: kernelized attention as in arXiv:2505.12252; the blocks and the running maximum are not in the source.
+
+    >>> import numpy as np
+    >>> kernel_attention(np.eye(2), np.eye(2), np.array([[1.0], [0.0]]), "exp").round(3)
+    array([[0.731],
+           [0.269]])
+    """
+    kernel = get_kernel(kernel)
+    lead = check_shapes(q, k, v)
+    n, m = q.shape[-2], k.shape[-2]
+    log_weights = key_weights(k, m, key_mask, key_log_weights)
+    k, v = hide(k, log_weights), hide(v, log_weights)
+    check_finite(q=q, k=k, v=v)
+    if log_bias is not None:
+        check_floating(q=q, log_bias=log_bias)
+        check_finite(log_bias=log_bias)
+        if log_bias.ndim < 1 or log_bias.shape[-1] != n + m - 1:
+            raise ValueError(f"log_bias: expected (..., {n + m - 1}), found {tuple(log_bias.shape)}")
+        lead = broadcast_shapes(arrays=lead, log_bias=tuple(log_bias.shape[:-1]))
+    if log_weights is not None:
+        lead = broadcast_shapes(arrays=lead, weights=tuple(log_weights.shape[:-1]))
+    xp = namespace(q)
+    out = xp.empty((*lead, n, v.shape[-1]), dtype=q.dtype, device=device_of(q))
+    for rows in blocks(n, ROWS):
+        part = _rows(q[..., rows.start : rows.stop, :], k, v, kernel, rows, n, causal, log_weights, log_bias)
+        out[..., rows.start : rows.stop, :] = part
+    if not bool(xp.all(xp.isfinite(out))):
+        explain_not_finite(q=q, k=k, v=v)
+    return out
+
+
+def _rows(
+    q: Array,
+    k: Array,
+    v: Array,
+    kernel: DotProductKernel,
+    rows: range,
+    n: int,
+    causal: bool,
+    log_weights: Array | None,
+    log_bias: Array | None,
+) -> Array:
+    """Attention of one block of queries, key block after key block, rescaled to a running maximum."""
+    xp = namespace(q)
+    total, norm, top = 0.0, 0.0, -math.inf  # sum of w v, sum of w, largest exponent so far
+    for columns in blocks(k.shape[-2], COLUMNS):
+        if causal and columns.start >= rows.stop:
+            break
+        k_block = k[..., columns.start : columns.stop, :]
+        t = q @ xp.matrix_transpose(k_block)  # (..., rows, columns)
+        weights, exponent = _split(kernel, kernel.clip(t, q.shape[-1]))
+        if log_weights is not None:
+            exponent = exponent + log_weights[..., None, columns.start : columns.stop]
+        if log_bias is not None:
+            exponent = exponent + _bias_block(log_bias, rows, columns, n)
+        if causal and columns.stop > rows.start:
+            exponent = xp.where(causal_mask(q, rows, columns), exponent, xp.zeros_like(t) - xp.inf)
+        if not isinstance(exponent, float):
+            new_top = xp.maximum(xp.max(exponent, axis=-1, keepdims=True), xp.zeros_like(t[..., :1]) + top)
+            finite_top = xp.where(new_top > -xp.inf, new_top, xp.zeros_like(new_top))
+            weights = weights * xp.exp(exponent - finite_top)
+            rescale = xp.exp(top - finite_top)
+            total, norm, top = total * rescale, norm * rescale, new_top
+        total = total + weights @ v[..., columns.start : columns.stop, :]
+        norm = norm + xp.sum(weights, axis=-1, keepdims=True)
+    if isinstance(total, float):  # there are no keys at all
+        return xp.zeros((*q.shape[:-1], v.shape[-1]), dtype=q.dtype, device=device_of(q))
+    visible = None if isinstance(top, float) else xp.broadcast_to((top > -xp.inf)[..., 0], norm.shape[:-1])
+    return divide(total, norm[..., 0], visible)
+
+
+def _split(kernel: DotProductKernel, t: Array) -> tuple[Array, Array]:
+    """Return (weights, exponent) with f(t) = weights exp(exponent)."""
+    if kernel.log_slope is not None:
+        return 1.0, kernel.log_slope * t
+    return kernel(t), 0.0
+
+
+def _bias_block(log_bias: Array, rows: range, columns: range, n: int) -> Array:
+    """Return b_{j-i} for the block, (..., rows, columns), gathered from log_bias (..., n + m - 1)."""
+    xp, device = namespace(log_bias), device_of(log_bias)
+    i = xp.arange(rows.start, rows.stop, device=device)
+    j = xp.arange(columns.start, columns.stop, device=device)
+    index = xp.reshape(j[None, :] - i[:, None] + n - 1, (-1,))
+    return xp.reshape(xp.take(log_bias, index, axis=-1), (*log_bias.shape[:-1], len(rows), len(columns)))

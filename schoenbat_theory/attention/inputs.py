@@ -1,0 +1,99 @@
+"""What every attention asks of its arguments, and the words in which it says no."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from schoenbat_theory.arrays import (
+    Array,
+    broadcast_shapes,
+    check_finite,
+    check_floating,
+    device_of,
+    namespace,
+)
+
+__all__ = ["blocks", "causal_mask", "check_shapes", "divide", "explain_not_finite", "hide", "key_weights"]
+
+
+def check_shapes(q: Array, k: Array, v: Array, names: tuple[str, str] = ("q", "k")) -> tuple[int, ...]:
+    """Return the broadcast leading axes of ``q`` (..., n, d), ``k`` (..., m, d) and ``v`` (..., m, e)."""
+    check_floating(**{names[0]: q, names[1]: k, "v": v})
+    for name, x in ((names[0], q), (names[1], k), ("v", v)):
+        if x.ndim < 2 or x.shape[-1] == 0:
+            raise ValueError(f"{name}: expected shape (..., rows, columns >= 1), found {tuple(x.shape)}")
+    if q.shape[-1] != k.shape[-1]:
+        raise ValueError(
+            f"{names[1]}: expected last axis {q.shape[-1]} as {names[0]} has, found {tuple(k.shape)}"
+        )
+    if v.shape[-2] != k.shape[-2]:
+        raise ValueError(f"v: expected {k.shape[-2]} rows as {names[1]} has, found {tuple(v.shape)}")
+    shapes = {name: tuple(x.shape[:-2]) for name, x in ((names[0], q), (names[1], k), ("v", v))}
+    return broadcast_shapes(**shapes)
+
+
+def key_weights(like: Array, m: int, key_mask: Array | None, key_log_weights: Array | None) -> Array | None:
+    """Return log-weights (..., m), -inf where a key is masked, or ``None`` if every key counts alike."""
+    xp = namespace(like)
+    log_weights = None
+    if key_log_weights is not None:
+        check_floating(k=like, key_log_weights=key_log_weights)
+        if key_log_weights.ndim < 1 or key_log_weights.shape[-1] != m:
+            raise ValueError(f"key_log_weights: expected (..., {m}), found {tuple(key_log_weights.shape)}")
+        if bool(xp.any(xp.isnan(key_log_weights) | (key_log_weights == xp.inf))):
+            raise ValueError("key_log_weights: expected finite numbers or -inf, found NaN or +inf")
+        log_weights = key_log_weights
+    if key_mask is not None:
+        if getattr(key_mask, "dtype", None) != xp.bool:
+            raise TypeError(f"key_mask: expected booleans (True = used), found {key_mask!r:.60}")
+        if key_mask.ndim < 1 or key_mask.shape[-1] != m:
+            raise ValueError(f"key_mask: expected (..., {m}), found {tuple(key_mask.shape)}")
+        zero = xp.zeros((), dtype=like.dtype, device=device_of(like))
+        log_weights = xp.where(key_mask, zero if log_weights is None else log_weights, zero - xp.inf)
+    return log_weights
+
+
+def hide(x: Array, log_weights: Array | None) -> Array:
+    """Return rows of ``x`` (..., m, d) with those of weight zero replaced by zeros, whatever they held."""
+    if log_weights is None:
+        return x
+    xp = namespace(x)
+    return xp.where((log_weights > -xp.inf)[..., None], x, xp.zeros_like(x))
+
+
+def causal_mask(like: Array, rows: range, columns: range) -> Array:
+    """Return booleans (len(rows), len(columns)), True where key j <= query i."""
+    xp, device = namespace(like), device_of(like)
+    i = xp.arange(rows.start, rows.stop, device=device)
+    j = xp.arange(columns.start, columns.stop, device=device)
+    return j[None, :] <= i[:, None]
+
+
+def blocks(length: int, size: int) -> list[range]:
+    """Return 0 .. length cut into ranges of constant ``size`` (the last may be shorter)."""
+    return [range(start, min(start + size, length)) for start in range(0, length, size)]
+
+
+def divide(numerator: Array, denominator: Array, visible: Array | None) -> Array:
+    """Return numerator / denominator per row; rows that see no key are zeros.
+
+    A denominator of exactly 0 in another row is an ``ArithmeticError`` with the number of rows.
+    """
+    xp = namespace(numerator)
+    zero = denominator == 0
+    if visible is not None:
+        zero = zero & visible
+    if bool(xp.any(zero)):
+        count = int(xp.sum(xp.astype(zero, xp.int64)))
+        raise ArithmeticError(f"the attention weights of {count} rows sum to exactly 0")
+    if visible is None:
+        return numerator / denominator[..., None]
+    safe = xp.where(visible, denominator, xp.ones_like(denominator))
+    return xp.where(visible[..., None], numerator / safe[..., None], xp.zeros_like(numerator))
+
+
+def explain_not_finite(**named: Any) -> None:
+    """Raise ``ValueError`` for the first named array that holds NaN or infinity, else blame overflow."""
+    check_finite(**named)
+    dtype = next(iter(named.values())).dtype
+    raise ValueError(f"{', '.join(named)}: finite, but the sums overflow {dtype}; scale down or use float64")

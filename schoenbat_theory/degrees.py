@@ -1,0 +1,178 @@
+"""Degree laws: how the degrees N of random Maclaurin features are chosen.
+
+A law says which degrees are taken exactly, how the others are drawn, and how many features of each
+degree to expect. The weight of a feature of degree n is then sqrt(a_n / expected count of n), which
+makes every estimate unbiased for the degrees that the law can reach.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from schoenbat_theory.kernels import DotProductKernel
+from schoenbat_theory.series import polynomial
+
+__all__ = ["DEGREES", "FixedDegrees", "GeometricDegrees", "get_degrees"]
+
+
+@dataclass(frozen=True)
+class GeometricDegrees:
+    """Independent degrees with P[N = n] proportional to p^-n on exact_below <= n <= max_degree.
+
+    ``p``            > 1; Kar & Karnick (2012, Algorithm 1) use p^-(n+1), a probability only for p = 2;
+                     here the law is normalised for every p
+    ``exact_below``  0, 1 or 2: degrees below it need no randomness (constant; constant and linear part)
+    ``max_degree``   largest degree, ``None`` for no limit; with one, the mean is a partial sum of f
+
+    >>> GeometricDegrees().probability(0), GeometricDegrees(exact_below=1, max_degree=2).probability(1)
+    (0.5, 0.6666666666666666)
+    """
+
+    p: float = 2.0
+    exact_below: int = 0
+    max_degree: int | None = None
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.p) and self.p > 1):
+            raise ValueError(f"p: expected a finite number > 1, found {self.p!r}")
+        if self.exact_below not in (0, 1, 2):
+            raise ValueError(f"exact_below: expected 0, 1 or 2, found {self.exact_below!r}")
+        if self.max_degree is not None and self.max_degree < self.exact_below:
+            raise ValueError(
+                f"max_degree: expected at least exact_below = {self.exact_below}, found {self.max_degree!r}"
+            )
+
+    def probability(self, n: int) -> float:
+        """Return P[N = n]."""
+        if n < self.exact_below or (self.max_degree is not None and n > self.max_degree):
+            return 0.0
+        return self.p**-n / self.inverse_scale
+
+    @property
+    def inverse_scale(self) -> float:
+        """The constant c with P[N = n] = p^-n / c: the sum of p^-n over the reachable degrees."""
+        b = self.exact_below
+        cut = 0.0 if self.max_degree is None else self.p ** -(self.max_degree - b + 1)
+        return self.p ** (1 - b) / (self.p - 1) * (1 - cut)
+
+    def expected_counts(self, n_random: int, n_max: int) -> np.ndarray:
+        """Return the expected number of features of each degree 0 .. n_max, (n_max + 1,)."""
+        return n_random * np.array([self.probability(n) for n in range(n_max + 1)])
+
+    def sample(self, n_random: int, rng: np.random.Generator, shape: tuple[int, ...] = ()) -> np.ndarray:
+        """Draw degrees, (*shape, n_random) integers."""
+        size = (*shape, n_random)
+        if self.max_degree is None:
+            return self.exact_below + rng.geometric(1 - 1 / self.p, size=size) - 1
+        reachable = range(self.exact_below, self.max_degree + 1)
+        cumulative = np.cumsum([self.probability(n) for n in reachable])
+        drawn = np.searchsorted(cumulative, rng.random(size), side="right")
+        return self.exact_below + np.minimum(drawn, len(reachable) - 1)  # the last sum may round below 1
+
+    def mean(self, kernel: DotProductKernel, t: np.ndarray, n_random: int) -> np.ndarray:
+        """Return the mean of the estimate at <x, y> = t: f(t), or the partial sum of the degrees reached."""
+        if n_random == 0:
+            return kernel.partial_sum(t, self.exact_below - 1)
+        return kernel(t) if self.max_degree is None else kernel.partial_sum(t, self.max_degree)
+
+    def variance(self, kernel: DotProductKernel, t: np.ndarray, v: np.ndarray, n_random: int) -> np.ndarray:
+        """Return (1/R) [sum_n (a_n^2 / q_n) v^n - (mean of the random part)^2]; ``inf`` where the sum diverges."""
+        if n_random == 0:
+            return np.zeros_like(v)
+        second = self.inverse_scale * kernel.squared_series(self.p * v, self.exact_below, self.max_degree)
+        if self.max_degree is not None:
+            first = kernel.partial_sum(t, self.max_degree, self.exact_below)
+        elif self.exact_below:
+            first = kernel.tail(t, self.exact_below - 1)
+        else:
+            first = kernel(t)
+        return (second - first**2) / n_random
+
+
+@dataclass(frozen=True)
+class FixedDegrees:
+    """A fixed number of features of each degree: ``counts[n]`` features of degree n, none beyond.
+
+    It removes the variance that random degrees add (not in Kar & Karnick; Wacker, Kanagawa and
+    Filippone choose such counts to minimise the variance).
+
+    >>> FixedDegrees((1, 4, 2)).expected_counts(7, 2)
+    array([1., 4., 2.])
+    """
+
+    counts: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        counts = tuple(int(c) for c in self.counts)
+        if not counts or any(c < 0 for c in counts) or sum(counts) == 0 or counts != tuple(self.counts):
+            raise ValueError(f"degrees: expected counts >= 0 with a positive sum, found {self.counts!r}")
+        object.__setattr__(self, "counts", counts)
+
+    @property
+    def exact_below(self) -> int:
+        """No degree is taken without random signs."""
+        return 0
+
+    @property
+    def max_degree(self) -> int:
+        """The largest degree that has a feature."""
+        return max(n for n, count in enumerate(self.counts) if count)
+
+    def expected_counts(self, n_random: int, n_max: int) -> np.ndarray:
+        """Return ``counts``, cut or padded with zeros to degrees 0 .. n_max."""
+        del n_random
+        return np.array([float(c) for c in (*self.counts, *[0] * (n_max + 1))[: n_max + 1]])
+
+    def sample(self, n_random: int, rng: np.random.Generator, shape: tuple[int, ...] = ()) -> np.ndarray:
+        """Return the degrees, (*shape, n_random); nothing is random."""
+        del n_random, rng
+        degrees = np.repeat(np.arange(len(self.counts)), self.counts)
+        return np.broadcast_to(degrees, (*shape, degrees.size)).copy()
+
+    def mean(self, kernel: DotProductKernel, t: np.ndarray, n_random: int) -> np.ndarray:
+        """Return sum a_n t^n over the degrees that have a feature."""
+        del n_random
+        a = kernel.coefficients(self.max_degree)
+        return polynomial(np.where(np.array(self.counts[: a.size]) > 0, a, 0.0), t)
+
+    def variance(self, kernel: DotProductKernel, t: np.ndarray, v: np.ndarray, n_random: int) -> np.ndarray:
+        """Return sum_n (a_n^2 / D_n) (v^n - t^{2n})."""
+        del n_random
+        counts = np.array(self.counts[: self.max_degree + 1])
+        a = np.where(counts > 0, kernel.coefficients(self.max_degree), 0.0)
+        weights = a**2 / np.maximum(counts, 1)
+        return polynomial(weights, v) - polynomial(weights, t * t)
+
+
+DEGREES: dict[str, GeometricDegrees] = {
+    "geometric": GeometricDegrees(),  # Kar & Karnick (2012)
+    "released": GeometricDegrees(exact_below=1, max_degree=20),  # as in SchoenbAt's code: its mean is f_20
+    "h01": GeometricDegrees(exact_below=2),  # Kar & Karnick's heuristic H0/1
+}
+
+
+def get_degrees(
+    degrees: str | GeometricDegrees | FixedDegrees | Sequence[int], n_features: int
+) -> GeometricDegrees | FixedDegrees:
+    """Return the degree law of that name, the law itself, or `FixedDegrees` for counts that sum to ``n_features``."""
+    if isinstance(degrees, GeometricDegrees | FixedDegrees):
+        law = degrees
+    elif isinstance(degrees, str):
+        if degrees not in DEGREES:
+            raise ValueError(f"degrees: expected one of {', '.join(DEGREES)}, found {degrees!r}")
+        law = DEGREES[degrees]
+    elif isinstance(degrees, Sequence | np.ndarray):
+        law = FixedDegrees(tuple(degrees))
+    else:
+        raise TypeError(
+            f"degrees: expected a name, a GeometricDegrees or counts, found {type(degrees).__name__}"
+        )
+    if isinstance(law, FixedDegrees) and sum(law.counts) != n_features:
+        raise ValueError(
+            f"degrees: the counts sum to {sum(law.counts)}, expected n_features = {n_features}"
+        )
+    return law

@@ -1,0 +1,219 @@
+"""One drawn random Maclaurin map: signs as bits, applied level by level, saved and loaded."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from schoenbat_theory.arrays import (
+    Array,
+    asarray_like,
+    broadcast_shapes,
+    check_finite,
+    check_floating,
+    device_of,
+    namespace,
+)
+from schoenbat_theory.files import read_npz, write_npz
+
+__all__ = ["MaclaurinDraw", "load_draw"]
+
+
+@dataclass(frozen=True, eq=False)
+class MaclaurinDraw:
+    """A frozen random Maclaurin map phi: (..., n, d) -> (..., n, D), same library, device and dtype.
+
+    ``dim``       d, the length of the vectors it takes
+    ``degrees``   (*shape, R) degrees of the random features, non-increasing along the last axis
+    ``scale``     (*shape, R) factor of each random feature, sqrt(a_N / expected count)
+    ``bits``      packed signs, bit 1 for +1, level after level, each level (*shape, c_l, d) with c_l
+                  the number of features of degree >= l (the largest over ``shape``)
+    ``constant``  sqrt(a_0) where degree 0 is exact, else ``None``;  ``linear``  sqrt(a_1) likewise
+    ``radius``    radius of convergence of the kernel's series
+    ``name``      what was drawn, for people
+
+    Columns: random features by falling degree, the exact constant, the exact linear part.
+
+    >>> from schoenbat_theory import RandomMaclaurin
+    >>> phi = RandomMaclaurin("exp", 64, degrees="released").draw(4, rng=0)
+    >>> phi(np.ones((3, 4)) / 4).shape, phi.merged(np.ones((3, 4)) / 4).shape
+    ((3, 64), (3, 64))
+    """
+
+    dim: int
+    degrees: np.ndarray
+    scale: np.ndarray
+    bits: np.ndarray = field(repr=False)
+    constant: float | None
+    linear: float | None
+    radius: float
+    name: str
+    _on_device: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
+
+    @classmethod
+    def sample(
+        cls,
+        dim: int,
+        degrees: np.ndarray,
+        scale_of_degree: np.ndarray,
+        *,
+        constant: float | None,
+        linear: float | None,
+        radius: float,
+        name: str,
+        rng: np.random.Generator,
+    ) -> MaclaurinDraw:
+        """Draw the signs for the given degrees."""
+        degrees = -np.sort(-degrees, axis=-1)
+        n_signs = sum(_level_sizes(degrees)) * dim * math.prod(degrees.shape[:-1])
+        bits = np.frombuffer(rng.bytes(-(-n_signs // 8)), dtype=np.uint8)
+        return cls(dim, degrees, scale_of_degree[degrees], bits, constant, linear, radius, name)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Leading axes of the draw."""
+        return self.degrees.shape[:-1]
+
+    @property
+    def n_features(self) -> int:
+        """Total width D."""
+        return self.degrees.shape[-1] + (self.constant is not None) + (self.dim if self.linear is not None else 0)
+
+    def __call__(self, x: Array) -> Array:
+        """Return phi(x), (..., n, D), for ``x`` (..., n, d); the draw's leading axes broadcast with those of x.
+
+        Raises ``TypeError`` or ``ValueError`` for a wrong dtype or shape, NaN, and features that overflow.
+        """
+        columns = self._constants()
+        self._check(x)
+        check_finite(x=x)
+        out = self._apply(x, columns)
+        if not bool(namespace(x).all(namespace(x).isfinite(out))):
+            raise ValueError(f"x: features overflow {x.dtype}; scale x down or use float64")
+        return out
+
+    def merged(self, x: Array) -> Array:
+        """Return features with the same inner products as ``phi(x)`` and all constant ones merged into one.
+
+        (..., n, W) with W <= D. This is what attention uses; it does not scan its input or output.
+        """
+        self._check(x)
+        columns = self._constants()
+        if columns.shape[-1]:
+            columns = np.sqrt(np.sum(columns**2, axis=-1, keepdims=True))
+        return self._apply(x, columns)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the draw to ``path`` as .npz, without pickle and whole or not at all; see `load_draw`."""
+        options = {"constant": self.constant, "linear": self.linear}
+        write_npz(
+            path,
+            format=np.array(1),
+            dim=np.array(self.dim),
+            degrees=self.degrees,
+            scale=self.scale,
+            bits=self.bits,
+            radius=np.array(self.radius),
+            name=np.array(self.name),
+            **{key: np.array([] if value is None else [value]) for key, value in options.items()},
+        )
+
+    def _check(self, x: Array) -> None:
+        check_floating(x=x)
+        if x.ndim < 2 or x.shape[-1] != self.dim:
+            raise ValueError(f"x: expected shape (..., n, {self.dim}), found {tuple(x.shape)}")
+
+    def _constants(self) -> np.ndarray:
+        """Values of the constant features that stand behind the products, (*shape, k)."""
+        first = next(iter(_level_sizes(self.degrees)), 0)
+        columns = self.scale[..., first:]
+        if self.constant is None:
+            return columns
+        return np.concatenate([columns, np.full((*self.shape, 1), self.constant)], axis=-1)
+
+    def _apply(self, x: Array, columns: np.ndarray) -> Array:
+        xp = namespace(x)
+        levels = self._levels(x)
+        first = levels[0][0].shape[-1] if levels else 0
+        last = first + columns.shape[-1]
+        lead = broadcast_shapes(draw=self.shape, x=tuple(x.shape[:-2]))
+        width = last + (self.dim if self.linear is not None else 0)
+        out = xp.empty((*lead, x.shape[-2], width), dtype=x.dtype, device=device_of(x))
+        for i, (signs, offset) in enumerate(levels):
+            factor = x @ signs  # (..., n, c_l)
+            if offset is not None:
+                factor += offset
+            if i == 0:
+                out[..., :first] = factor
+            else:
+                out[..., : signs.shape[-1]] *= factor
+        if last > first:
+            out[..., first:last] = asarray_like(columns[..., None, :], x)
+        if self.linear is not None:
+            out[..., last:] = self.linear * x
+        return out
+
+    def _levels(self, x: Array) -> list[tuple[Array, Array | None]]:
+        """Return per level the matrix (*shape, d, c_l) and, where ``shape`` leaves gaps, an offset; kept per device."""
+        key = (namespace(x).__name__, str(x.dtype), str(device_of(x)))
+        if key not in self._on_device:
+            self._on_device[key] = [
+                (
+                    asarray_like(np.swapaxes(matrix, -1, -2), x),
+                    None if offset is None else asarray_like(offset[..., None, :], x),
+                )
+                for matrix, offset in self._host_levels()
+            ]
+        return self._on_device[key]
+
+    def _host_levels(self) -> list[tuple[np.ndarray, np.ndarray | None]]:
+        levels, start = [], 0
+        signs = np.unpackbits(self.bits).astype(np.int8)
+        for level, size in enumerate(_level_sizes(self.degrees), start=1):
+            count = math.prod(self.shape) * size * self.dim
+            matrix = (2.0 * signs[start : start + count] - 1.0).reshape(*self.shape, size, self.dim)
+            start += count
+            scale = self.scale[..., :size] if level == 1 else np.ones((*self.shape, size))
+            # A feature of lower degree than its column's level is multiplied by 0 x + 1 instead.
+            active = self.degrees[..., :size] >= level
+            offset = None if active.all() else np.where(active, 0.0, scale)
+            levels.append((matrix * np.where(active, scale, 0.0)[..., None], offset))
+        return levels
+
+
+def load_draw(path: str | os.PathLike[str]) -> MaclaurinDraw:
+    """Read a draw written by `MaclaurinDraw.save`: the same features, bit for bit.
+
+    Raises ``ValueError`` for a file that is no such archive.
+
+    >>> import tempfile, os
+    >>> from schoenbat_theory import RandomMaclaurin
+    >>> phi = RandomMaclaurin("exp", 8).draw(2, rng=0)
+    >>> path = os.path.join(tempfile.mkdtemp(), "phi.npz")
+    >>> phi.save(path); bool((load_draw(path)(np.eye(2)) == phi(np.eye(2))).all())
+    True
+    """
+    names = ("format", "dim", "degrees", "scale", "bits", "radius", "name", "constant", "linear")
+    stored = read_npz(path, names)
+    if int(stored["format"]) != 1:
+        raise ValueError(f"{path}: expected a draw of format 1, found {stored['format']}")
+    degrees, scale, dim = stored["degrees"], stored["scale"], int(stored["dim"])
+    n_signs = sum(_level_sizes(degrees)) * dim * math.prod(degrees.shape[:-1]) if degrees.ndim else -1
+    if n_signs < 0 or scale.shape != degrees.shape or stored["bits"].size != -(-n_signs // 8):
+        raise ValueError(f"{path}: degrees, scale and bits of the draw do not belong together")
+    constant, linear = (float(stored[key][0]) if stored[key].size else None for key in ("constant", "linear"))
+    return MaclaurinDraw(
+        dim, degrees, scale, stored["bits"], constant, linear, float(stored["radius"]), str(stored["name"])
+    )
+
+
+def _level_sizes(degrees: np.ndarray) -> list[int]:
+    """Return c_1, c_2, ...: how many features have degree >= 1, >= 2, ... (the largest over leading axes)."""
+    sizes = []
+    for level in range(1, int(degrees.max(initial=0)) + 1):
+        sizes.append(int((degrees >= level).sum(axis=-1).max(initial=0)))
+    return sizes

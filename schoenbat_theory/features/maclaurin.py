@@ -1,0 +1,198 @@
+r"""Random Maclaurin features: monomials in random signs whose inner product estimates f(<x, y>).
+
+    phi_j(x) = sqrt(a_N / c_N) prod_{i <= N} <w_i, x>,    N the degree of feature j,  w_i uniform on {-1, 1}^d
+
+with c_n the expected number of features of degree n (Kar & Karnick 2012, Algorithm 1). A law is
+drawn once (`RandomMaclaurin.draw`) and then applied to any number of arrays.
+
+Differs from the source: (1) the degree law is normalised for every p, not for p = 2 alone; (2) degrees
+may be exact, truncated or fixed; (3) features are sorted by degree, so that level i is one matrix
+product for the first features, those of degree >= i, and constants cost nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from schoenbat_theory.arrays import (
+    Array,
+    as_generator,
+    asarray_like,
+    broadcast_shapes,
+    check_finite,
+    check_floating,
+    eps,
+    namespace,
+    to_host,
+)
+from schoenbat_theory.degrees import FixedDegrees, GeometricDegrees, get_degrees
+from schoenbat_theory.features.draw import MaclaurinDraw, load_draw
+from schoenbat_theory.kernels import DotProductKernel, get_kernel
+from schoenbat_theory.markup import inline_math
+
+__all__ = ["MaclaurinDraw", "RandomMaclaurin", "check_norms", "load_draw", "rademacher_moment"]
+
+
+def rademacher_moment(x: Array, y: Array) -> Array:
+    r"""Return V = E[<w, x>^2 <w, y>^2] for w uniform on {-1, 1}^d, elementwise over leading axes.
+
+        V = ||x||^2 ||y||^2 + 2 <x, y>^2 - 2 sum_i x_i^2 y_i^2  >=  <x, y>^2
+
+    ``x, y`` (..., d), broadcast; returns (...). Source: Wacker, Ohana & Filippone (2023), Table 1;
+    enumerated in proposition P03.
+
+    >>> rademacher_moment(np.array([1.0, 1.0]), np.array([1.0, -1.0]))
+    array(0.)
+    """
+    xp = check_floating(x=x, y=y)
+    xx, yy = x * x, y * y
+    t = xp.sum(x * y, axis=-1)
+    v = xp.sum(xx, axis=-1) * xp.sum(yy, axis=-1) + 2 * t * t - 2 * xp.sum(xx * yy, axis=-1)
+    return xp.asarray(xp.maximum(v, t * t))  # V >= t^2 by Jensen; rounding may say otherwise
+
+
+@dataclass(frozen=True)
+class RandomMaclaurin:
+    r"""The law of a random Maclaurin feature map of total width ``n_features``.
+
+    ``kernel``      name or `DotProductKernel`
+    ``n_features``  total width D, exact features included
+    ``degrees``     "geometric", "released", "h01", a `GeometricDegrees`, or counts per degree
+    ``weights``     "rademacher"
+
+    The estimate is <phi(x), phi(y)> at full width. Its target, mean, second moment and variance are
+    known in closed form; ``x`` and ``y`` are (..., d), and all four work elementwise over broadcast
+    leading axes.
+
+    >>> law = RandomMaclaurin("exp", n_features=256)
+    >>> x = np.array([0.5, 0.5])
+    >>> float(law.mean(x, x)) == float(np.exp(0.5)), float(law.variance(x, x)) < 0.03
+    (True, True)
+    """
+
+    kernel: DotProductKernel
+    n_features: int
+    degrees: GeometricDegrees | FixedDegrees
+    weights: str
+
+    def __init__(
+        self,
+        kernel: str | DotProductKernel,
+        n_features: int,
+        degrees: str | GeometricDegrees | FixedDegrees | Sequence[int] = "geometric",
+        weights: str = "rademacher",
+    ) -> None:
+        if not isinstance(n_features, int | np.integer) or isinstance(n_features, bool) or n_features < 1:
+            raise ValueError(f"n_features: expected an int >= 1, found {n_features!r}")
+        if weights != "rademacher":
+            raise ValueError(f"weights: expected 'rademacher', found {weights!r}")
+        set_field = object.__setattr__  # the class is frozen; these are its normalised arguments
+        set_field(self, "kernel", get_kernel(kernel))
+        set_field(self, "n_features", int(n_features))
+        set_field(self, "degrees", get_degrees(degrees, int(n_features)))
+        set_field(self, "weights", weights)
+        self._n_random(1)
+
+    def draw(self, dim: int, rng: Any = None, *, shape: tuple[int, ...] = ()) -> MaclaurinDraw:
+        """Draw one feature map for vectors of length ``dim``, or independent ones for leading axes ``shape``.
+
+        ``rng`` is an int, SeedSequence or Generator. Drawn on the host, so the same seed gives the same
+        signs for every array library.
+
+        >>> phi = RandomMaclaurin("inv", 8).draw(3, rng=0)
+        >>> phi(np.ones((5, 3)) / 3).shape
+        (5, 8)
+        """
+        if not isinstance(dim, int | np.integer) or dim < 1:
+            raise ValueError(f"dim: expected an int >= 1, found {dim!r}")
+        rng = as_generator(rng)
+        n_random, exact = self._n_random(dim), self.degrees.exact_below
+        degrees = self.degrees.sample(n_random, rng, tuple(shape))
+        n_max = int(degrees.max(initial=0))
+        with np.errstate(divide="ignore", invalid="ignore"):  # degrees that cannot occur have count 0
+            squares = self.kernel.coefficients(n_max) / self.degrees.expected_counts(n_random, n_max)
+        a = self.kernel.coefficients(1)
+        return MaclaurinDraw.sample(
+            dim,
+            degrees,
+            np.sqrt(squares),
+            constant=math.sqrt(a[0]) if exact > 0 else None,
+            linear=math.sqrt(a[1]) if exact > 1 else None,
+            radius=self.kernel.radius,
+            name=repr(self),
+            rng=rng,
+        )
+
+    def target(self, x: Array, y: Array) -> Array:
+        """Return f(<x, y>), the kernel that the map is made for."""
+        t = self._inner(x, y)
+        return self.kernel(self.kernel.clip(t, x.shape[-1]))
+
+    def mean(self, x: Array, y: Array) -> Array:
+        """Return E<phi(x), phi(y)>: f(<x, y>), or the partial sum of the degrees that the law reaches.
+
+        Without a largest degree, ||x|| ||y|| beyond the radius of convergence is a ``ValueError``: there
+        E|phi(x) phi(y)| may be infinite and no mean exists.
+        """
+        t = self._inner(x, y)
+        n_random = self._n_random(x.shape[-1])
+        if n_random and self.degrees.max_degree is None:
+            check_norms(x, y, self.kernel.radius, self.kernel.name)
+        t = to_host(self.kernel.clip(t, x.shape[-1])).astype(np.float64)
+        return asarray_like(self.degrees.mean(self.kernel, t, n_random), x)
+
+    def variance(self, x: Array, y: Array) -> Array:
+        r"""Return the variance of <phi(x), phi(y)> at full width, ``inf`` where it is infinite.
+
+            random degrees:  (1/R) [ sum_n (a_n^2 / q_n) V^n - (mean of the random part)^2 ]
+            fixed counts:    sum_n (a_n^2 / D_n) (V^n - <x, y>^{2n})
+
+        with R random features and V = `rademacher_moment`. Not in the sources; derived in P05, which
+        checks it by enumeration and by sampling.
+        """
+        t = to_host(self.kernel.clip(self._inner(x, y), x.shape[-1])).astype(np.float64)
+        v = to_host(rademacher_moment(x, y)).astype(np.float64)
+        result = self.degrees.variance(self.kernel, t, v, self._n_random(x.shape[-1]))
+        return asarray_like(np.maximum(result, 0.0), x)  # >= 0 by Cauchy-Schwarz; rounding may say otherwise
+
+    def second_moment(self, x: Array, y: Array) -> Array:
+        """Return E<phi(x), phi(y)>^2 = variance + mean^2 at full width, ``inf`` where it is infinite."""
+        return self.variance(x, y) + self.mean(x, y) ** 2
+
+    def _n_random(self, dim: int) -> int:
+        exact = (0, 1, 1 + dim)[self.degrees.exact_below]
+        if self.n_features < exact:
+            raise ValueError(
+                f"n_features: the exact part of degrees below {self.degrees.exact_below} has {exact} "
+                f"features at dim = {dim}, found n_features = {self.n_features}"
+            )
+        return self.n_features - exact
+
+    def _inner(self, x: Array, y: Array) -> Array:
+        xp = check_floating(x=x, y=y)
+        if x.ndim < 1 or y.ndim < 1 or x.shape[-1] != y.shape[-1]:
+            raise ValueError(f"x, y: expected (..., d) with one d, found {tuple(x.shape)}, {tuple(y.shape)}")
+        broadcast_shapes(x=tuple(x.shape[:-1]), y=tuple(y.shape[:-1]))
+        check_finite(x=x, y=y)
+        return xp.asarray(xp.sum(x * y, axis=-1))
+
+    def _repr_html_(self) -> str:
+        return inline_math(repr(self))
+
+
+def check_norms(x: Array, y: Array, radius: float, name: str) -> None:
+    """Raise ``ValueError`` where ||x|| ||y||, elementwise over leading axes, exceeds ``radius`` beyond rounding."""
+    if math.isinf(radius):
+        return
+    xp = namespace(x)
+    norms = xp.sqrt(xp.sum(x * x, axis=-1) * xp.sum(y * y, axis=-1))
+    largest = float(xp.max(norms)) if math.prod(norms.shape) else 0.0
+    if largest > radius * (1 + (x.shape[-1] + 4) * eps(x)):  # sums of d squares err by d u, halved by the root
+        raise ValueError(
+            f"the random series of {name} needs ||x|| ||y|| <= {radius:g}, found ||x|| ||y|| = {largest:.6g}"
+        )

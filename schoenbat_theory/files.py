@@ -1,0 +1,76 @@
+"""Files are written whole or not at all, and archives are read without pickle."""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+__all__ = ["read_npz", "write_npz", "write_whole"]
+
+
+def write_whole(path: str | os.PathLike[str], data: str | bytes) -> None:
+    """Write ``data`` to ``path`` so that a reader, even after a kill, sees the old file or the new one."""
+    path = Path(path)
+    data = data.encode() if isinstance(data, str) else data
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_npz(path: str | os.PathLike[str], **arrays: np.ndarray) -> None:
+    """Write ``arrays`` as an .npz archive, whole or not at all."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    write_whole(path, buffer.getvalue())
+
+
+def read_npz(path: str | os.PathLike[str], names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Read the named arrays of an .npz archive; ``ValueError`` in one sentence for anything else."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise ValueError(f"{path}: expected an .npz archive, found a single array")
+            missing = [name for name in names if name not in archive.files]
+            if missing:
+                raise ValueError(
+                    f"{path}: expected arrays {', '.join(names)}; missing {', '.join(missing)}, "
+                    f"found {', '.join(archive.files) or 'none'}"
+                )
+            return {name: _read(archive, name, path) for name in names}
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror or error}") from None
+    except (zipfile.BadZipFile, EOFError):
+        raise ValueError(f"{path}: expected an .npz archive, found a damaged or other file") from None
+    except ValueError as error:
+        if str(error).startswith(str(path)):
+            raise
+        raise ValueError(f"{path}: expected an .npz archive, found another kind of file") from None
+
+
+def _read(archive: np.lib.npyio.NpzFile, name: str, path: str | os.PathLike[str]) -> np.ndarray:
+    try:
+        return np.asarray(archive[name])
+    except ValueError:
+        raise ValueError(f"{path}: array {name} holds pickled objects, which are not read") from None
+    except (zipfile.BadZipFile, EOFError, OSError):
+        raise ValueError(f"{path}: array {name} is damaged") from None
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

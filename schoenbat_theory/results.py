@@ -1,0 +1,215 @@
+"""What a run of propositions found: as objects, as a table for a terminal, as JSON; the page is in `report`."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from schoenbat_theory.environment import environment
+from schoenbat_theory.files import write_whole
+from schoenbat_theory.markup import table
+from schoenbat_theory.propositions import Evidence, Proposition, combine, name, number
+
+__all__ = ["Outcome", "Report"]
+
+
+@dataclass
+class Outcome:
+    """One proposition, the evidence for it, and how its mutants fared."""
+
+    proposition: Proposition
+    found: dict[str, dict[str, list[Evidence]]] = field(default_factory=lambda: {"checks": {}, "mutants": {}})
+
+    def add(self, kind: str, check: str, evidence: Sequence[Evidence]) -> None:
+        """Take in the evidence of one cell; ``kind`` is "checks" or "mutants"."""
+        self.found[kind][check] = list(evidence)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every cell has reported."""
+        p = self.proposition
+        return len(self.found["checks"]) == len(p.checks) and len(self.found["mutants"]) == len(p.mutants)
+
+    @property
+    def evidence(self) -> list[Evidence]:
+        """Evidence of the checks, in the order of the proposition."""
+        return self._in_order("checks")
+
+    @property
+    def mutants(self) -> list[Evidence]:
+        """Evidence against the mutants, in the order of the proposition."""
+        return self._in_order("mutants")
+
+    @property
+    def escaped(self) -> list[str]:
+        """Mutants that were not refuted; a check that lets one pass decides nothing."""
+        return [one.name for one in self.mutants if one.verdict != "refuted"]
+
+    @property
+    def verdict(self) -> str:
+        """The verdict on the proposition: "undecided" where a mutant escaped."""
+        if self.escaped:
+            return "undecided"
+        return combine([one.verdict for one in self.evidence])
+
+    @property
+    def seconds(self) -> float:
+        """Time of all cells together."""
+        return sum(one.seconds for one in (*self.evidence, *self.mutants))
+
+    def _in_order(self, kind: str) -> list[Evidence]:
+        done = self.found[kind]
+        return [e for check in getattr(self.proposition, kind) for e in done.get(name(check), [])]
+
+
+@dataclass
+class Report:
+    """The result of `verify`: outcomes in order, and everything needed to repeat the run."""
+
+    all_outcomes: list[Outcome] = field(repr=False)
+    seed: int
+    alpha: float
+    budget: str
+    backend: str
+    data: str
+    interrupted: bool = False
+
+    def interrupt(self) -> None:
+        """Mark the run as interrupted; only propositions whose every cell reported are kept."""
+        self.interrupted = True
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        """The outcomes of the propositions that were decided."""
+        return [outcome for outcome in self.all_outcomes if outcome.complete]
+
+    @property
+    def evidence(self) -> list[Evidence]:
+        """All evidence, proposition by proposition, mutants left out."""
+        return [evidence for outcome in self.outcomes for evidence in outcome.evidence]
+
+    @property
+    def status(self) -> str:
+        """One of "as-expected", "contradicted", "undecided", "interrupted"."""
+        if self.interrupted:
+            return "interrupted"
+        surprises = [o.verdict for o in self.outcomes if o.verdict != o.proposition.expected]
+        if any(verdict != "undecided" for verdict in surprises):
+            return "contradicted"
+        return "undecided" if surprises else "as-expected"
+
+    @property
+    def exit_code(self) -> int:
+        """Exit code of the command line: 0, 1, 3 or 130, in the order of `status`."""
+        return {"as-expected": 0, "contradicted": 1, "undecided": 3, "interrupted": 130}[self.status]
+
+    @property
+    def alpha_spent(self) -> tuple[float, float]:
+        """Total error rate of the guaranteed and of the asymptotic checks, by the union bound."""
+        spent = [sum(e.alpha for e in self.evidence if e.guaranteed is kind) for kind in (True, False)]
+        return spent[0], spent[1]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the JSON document: schema 1, no NaN or infinity in it."""
+        return {
+            "schema": 1,
+            "status": self.status,
+            "seed": self.seed,
+            "alpha": self.alpha,
+            "budget": self.budget,
+            "backend": self.backend,
+            "data": self.data,
+            "environment": environment(),
+            "propositions": [_outcome_dict(outcome) for outcome in self.outcomes],
+        }
+
+    def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
+        """Return the JSON document, and write it to ``path``, whole or not at all, if one is given."""
+        text = json.dumps(self.as_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        if path is not None:
+            write_whole(path, text)
+        return text
+
+    def to_html(self, path: str | os.PathLike[str] | None = None) -> str:
+        """Return the report as one self-contained HTML page, and write it to ``path`` if one is given."""
+        from schoenbat_theory.report import page  # jinja2 and matplotlib are needed from here on
+
+        text = page(self)
+        if path is not None:
+            write_whole(path, text)
+        return text
+
+    def table(self) -> str:
+        """Return verdicts and numbers as text for a terminal."""
+        lines = [f"{'id':<5} {'expected':<11} {'verdict':<11}    {'mutants':<8} {'seconds':>7}  statement in short"]
+        for o in self.outcomes:
+            mark = "as expected" if o.verdict == o.proposition.expected else "NOT AS EXPECTED"
+            caught = f"{len(o.mutants) - len(o.escaped)}/{len(o.mutants)}" if o.mutants else "-"
+            sign = "✓" if mark == "as expected" else "✗"
+            lines.append(
+                f"{o.proposition.id:<5} {o.proposition.expected:<11} {o.verdict:<11} {sign}  {caught:<8} "
+                f"{o.seconds:>7.1f}  {o.proposition.title}"
+            )
+        real = [(o.proposition.id, e) for o in self.outcomes for e in o.evidence if e.kind == "data"]
+        if real:
+            lines += ["", f"on real activations ({self.data}); numbers, no verdict:"]
+            lines += [f"{i:<5} {e.name:<44} {e.note}" for i, e in real]
+        return "\n".join([*lines, "", *self.summary()])
+
+    def summary(self) -> list[str]:
+        """Return the closing sentences: how many as expected, and which error rate stands behind them."""
+        expected = sum(o.verdict == o.proposition.expected for o in self.outcomes)
+        guaranteed, asymptotic = self.alpha_spent
+        lines = [f"{expected} of {len(self.all_outcomes)} propositions decided as expected ({self.status})."]
+        lines += [
+            f"{o.proposition.id}: mutants not refuted: {', '.join(o.escaped)}; a check that passes them decides nothing."
+            for o in self.outcomes
+            if o.escaped
+        ]
+        lines.append(
+            f"Probability that a correct proposition was accused: at most {guaranteed:.2g} in guaranteed checks, "
+            f"about {asymptotic:.2g} in asymptotic ones."
+        )
+        return lines
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (o.proposition.id, o.proposition.title, o.proposition.expected, o.verdict) for o in self.outcomes
+        ]
+        return table(("id", "proposition", "expected", "verdict"), rows, " ".join(self.summary()))
+
+
+def _outcome_dict(outcome: Outcome) -> dict[str, Any]:
+    p = outcome.proposition
+    return {
+        "id": p.id,
+        "title": p.title,
+        "source": p.source,
+        "expected": p.expected,
+        "verdict": outcome.verdict,
+        "seconds": round(outcome.seconds, 3),
+        "evidence": [_evidence_dict(evidence) for evidence in outcome.evidence],
+        "mutants": [{"name": e.name, "verdict": e.verdict} for e in outcome.mutants],
+    }
+
+
+def _evidence_dict(evidence: Evidence) -> dict[str, Any]:
+    interval = evidence.interval
+    return {
+        "name": evidence.name,
+        "kind": evidence.kind,
+        "verdict": evidence.verdict,
+        "measured": number(evidence.measured),
+        "predicted": number(evidence.predicted),
+        "interval": None if interval is None else [number(limit) for limit in interval],
+        "draws": evidence.draws,
+        "comparisons": evidence.comparisons,
+        "inequality": evidence.inequality,
+        "alpha": evidence.alpha,
+        "guaranteed": evidence.guaranteed,
+        "note": evidence.note,
+        "seconds": round(evidence.seconds, 3),
+    }

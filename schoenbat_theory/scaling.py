@@ -1,0 +1,102 @@
+"""ppSBN, the two-stage regularisation of SchoenbAt, as its released code computes it.
+
+It is called a batch normalisation there; it uses no statistics of a batch or a sequence. Each token
+is normalised alone.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from schoenbat_theory.arrays import Array, asarray_like, check_finite, check_floating, eps, to_host
+
+__all__ = ["post_scale", "pre_scale"]
+
+
+def pre_scale(x: Array, *, key_mask: Array | None = None) -> Array:
+    r"""Centre every token over its features and divide by its length.
+
+        pre_scale(x) = c / ||c||,   c = x - mean(x),   so that ||pre_scale(x)|| = 1
+
+    ``x``         (..., n, d), any scale
+    ``key_mask``  (..., n) booleans, True = the token is used; the others become zeros, whatever they hold
+    returns       (..., n, d)
+
+    Dividing by the standard deviation first, as a layer normalisation would, changes nothing: the map
+    is invariant under x -> a x + b with a > 0, which a test asserts. A constant token has c = 0 and no direction:
+    a ``ValueError`` unless it is masked (the released code returns NaN).
+
+    Source: PreSBN in the code released with SchoenbAt (arXiv:2505.12252); the printed definition was not seen.
+
+    >>> pre_scale(np.array([[1.0, 2.0, 3.0]])).round(4)
+    array([[-0.7071,  0.    ,  0.7071]])
+    """
+    xp = check_floating(x=x)
+    if x.ndim < 2:
+        raise ValueError(f"x: expected shape (..., n, d), found {tuple(x.shape)}")
+    if key_mask is not None:
+        x = xp.where(key_mask[..., None], x, xp.zeros_like(x))
+    # Dividing by the largest entry first keeps sums and squares away from overflow and underflow.
+    largest = xp.max(xp.abs(x), axis=-1, keepdims=True)
+    x = x / xp.where(largest > 0, largest, xp.ones_like(largest))
+    centred = x - xp.mean(x, axis=-1, keepdims=True)
+    length = xp.sqrt(xp.sum(centred * centred, axis=-1, keepdims=True))
+    # Entries are at most 1, the mean of d of them errs by at most d u, hence a constant token may come
+    # out as long as sqrt(d) (d + 1) u: at or below that no direction is left in this dtype.
+    d = x.shape[-1]
+    constant = length <= math.sqrt(d) * (d + 1) * eps(x)
+    used = xp.isfinite(length) & ~constant
+    if key_mask is not None:
+        used = used | ~key_mask[..., None]
+    if not bool(xp.all(used)):
+        check_finite(x=x)
+        token = tuple(int(i) for i in np.argwhere(~to_host(used)[..., 0])[0])
+        raise ValueError(
+            f"x: token {token} is constant over its {d} features, so x - mean(x) = 0 has no direction "
+            "to normalise (0/0); mask it with key_mask or leave it out"
+        )
+    return centred / xp.where(constant, xp.ones_like(length), length)
+
+
+def post_scale(a: Array, gamma: Any, beta: Any, *, signed: bool = False) -> Array:
+    r"""Restore the scale of an attention output: gamma a^beta, elementwise.
+
+    ``a``            (..., n, e) attention output
+    ``gamma, beta``  numbers, or host arrays (e,)
+    ``signed``       True: gamma sign(a) |a|^beta, which keeps the sign (not in the source)
+    returns          (..., n, e)
+
+    Raises ``ValueError`` where the power is not a real number: a < 0 with a beta that is no integer
+    (NaN in the released code), or a = 0 with beta < 0; and where the result overflows.
+
+    Source: PostSBN in the code released with SchoenbAt (arXiv:2505.12252); the printed definition was not seen.
+
+    >>> post_scale(np.array([4.0]), 2.0, 0.5), post_scale(np.array([-4.0]), 2.0, 0.5, signed=True)
+    (array([4.]), array([-4.]))
+    """
+    xp = check_floating(a=a)
+    gamma, beta = (np.asarray(value, dtype=np.float64) for value in (gamma, beta))
+    for name, value in (("gamma", gamma), ("beta", beta)):
+        if not np.all(np.isfinite(value)):
+            raise ValueError(f"{name}: expected finite numbers, found {value}")
+    check_finite(a=a)
+    power, factor = asarray_like(beta, a), asarray_like(gamma, a)
+    if np.any(beta < 0) and bool(xp.any((a == 0) & (power < 0))):
+        raise ValueError(f"a: 0 to the negative power beta = {beta} is not finite")
+    if signed:
+        result = factor * xp.sign(a) * xp.abs(a) ** power
+    else:
+        whole = asarray_like(beta == np.round(beta), a, dtype=xp.bool)
+        if bool(xp.any((a < 0) & ~whole)):
+            count = int(xp.sum(xp.astype((a < 0) & ~whole, xp.int64)))
+            raise ValueError(
+                f"a: {count} negative entries have no real power beta = {beta}; "
+                "signed=True keeps the sign, gamma sign(a) |a|^beta"
+            )
+        result = factor * a**power
+    if not bool(xp.all(xp.isfinite(result))):
+        raise ValueError(f"a: gamma a^beta overflows {a.dtype} at gamma = {gamma}, beta = {beta}")
+    return result

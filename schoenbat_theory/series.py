@@ -1,0 +1,131 @@
+"""Power series with non-negative coefficients: how many terms, what remains, where they diverge."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from schoenbat_theory.arrays import Array
+
+if TYPE_CHECKING:
+    from schoenbat_theory.kernels import DotProductKernel
+
+__all__ = ["MAX_TERMS", "check_radius", "polynomial", "squared", "term", "terms_needed"]
+
+MAX_TERMS = 2048  # beyond it direct summation is slower and less accurate than any closed form
+
+
+def polynomial(coefficients: np.ndarray, t: Array, n_min: int = 0) -> Array:
+    """Return sum_{n >= n_min} c_n t^n by Horner's rule, elementwise, in the library and dtype of ``t``."""
+    total = 0 * t
+    for c in reversed(coefficients[n_min:]):
+        total = total * t + float(c)
+    return total * t**n_min if n_min else total
+
+
+def terms_needed(coefficient: Callable[[int], Any], t: float, radius: float, start: int) -> int | None:
+    """Return N such that sum_{start <= n <= N} a_n t^n has reached its rounding level, or ``None``.
+
+    It stops where a term, divided by 1 - t/radius (the geometric series that dominates what follows,
+    if a_n radius^n does not grow), is below 2^-56 of the sum. For an entire series the ratio of
+    successive terms takes the place of t/radius. ``None``: no N within MAX_TERMS terms, or the terms
+    leave the range of float64 first; a closed form is needed then.
+    """
+    if t == 0:
+        return max(start, 1)
+    total, previous, quiet = 0.0, math.inf, 0
+    for n in range(start, start + MAX_TERMS):
+        a = coefficient(n)
+        exponent = n * math.log(t)
+        if (a > 0 and float(a) < 2.0**-1022) or exponent > 700:
+            return None
+        size = float(a) * math.exp(exponent)
+        total += size
+        ratio = t / radius if math.isfinite(radius) else (size / previous if previous else 0.0)
+        # Zero terms (a polynomial, an even function) prove nothing alone: ask for a run of small ones.
+        quiet = quiet + 1 if ratio < 1 and size <= 2.0**-56 * total * (1 - ratio) else 0
+        if quiet == 8:
+            return n
+        previous = size
+    return None
+
+
+def squared(kernel: DotProductKernel, z: np.ndarray, n_min: int, n_max: int | None) -> np.ndarray:
+    """Return sum_{n_min <= n <= n_max} a_n^2 z^n in float64; see `DotProductKernel.squared_series`."""
+    if n_max is not None:
+        return polynomial(kernel.coefficients(n_max) ** 2, z, n_min)
+    limit = kernel.radius**2
+    # Direct terms keep relative accuracy when the head is cut off; far out, closed form minus head.
+    near = np.abs(z) <= min(limit / 2, 1.0)
+    result = np.full_like(z, np.inf)
+    result[near] = _squared_sum(kernel, z[near], n_min)
+    far = ~near & (np.abs(z) <= limit)
+    if not far.any():
+        return result
+    if kernel.squared is not None:
+        head = polynomial(kernel.coefficients(n_min)[:n_min] ** 2, z[far])
+        with np.errstate(all="ignore"):  # the divergence at a pole is the answer: inf
+            result[far] = kernel.squared(z[far]) - head
+        return result
+    if np.any(np.abs(z[far]) == limit):
+        raise ValueError(
+            f"kernel {kernel.name}: whether sum a_n^2 z^n converges on |z| = radius^2 = {limit:g} is not known"
+        )
+    result[far] = _squared_sum(kernel, z[far], n_min)
+    return result
+
+
+def _squared_sum(kernel: DotProductKernel, z: np.ndarray, n_min: int) -> np.ndarray:
+    largest = float(np.max(np.abs(z), initial=0.0))
+    last = terms_needed(lambda n: kernel.coefficient(n) ** 2, largest, kernel.radius**2, n_min)
+    if last is None:
+        raise ValueError(
+            f"kernel {kernel.name}: sum a_n^2 z^n does not settle within {MAX_TERMS} terms at |z| = {largest:g}"
+        )
+    return polynomial(kernel.coefficients(last) ** 2, z, n_min)
+
+
+def check_radius(coefficients: np.ndarray, radius: float, name: str) -> None:
+    """Raise ``ValueError`` if 256 coefficients grow faster than ``radius`` allows.
+
+    The slope of -log a_n over n in [128, 256) estimates log(radius of convergence); factors n^k move
+    it by k/180, so an estimate below 0.8 ``radius`` is a contradiction, not noise. An entire series
+    must have a slope that grows from [32, 64) to [128, 256).
+    """
+    late = _decay(coefficients, 128, 256)
+    if late is None:
+        return  # a polynomial: every radius is true
+    if math.isfinite(radius):
+        if late < math.log(0.8 * radius):
+            raise ValueError(
+                f"radius: the coefficients of {name} say about {math.exp(late):.3g}, found radius = {radius:g}"
+            )
+        return
+    early = _decay(coefficients, 32, 64)
+    if early is not None and late < early + 0.1:
+        raise ValueError(
+            f"radius: the coefficients of {name} say about {math.exp(late):.3g}, found radius = inf"
+        )
+
+
+def _decay(coefficients: np.ndarray, start: int, stop: int) -> float | None:
+    n = np.arange(start, stop)
+    a = coefficients[start:stop]
+    if np.count_nonzero(a) < 2:
+        return None
+    return float(-np.polyfit(n[a > 0], np.log(a[a > 0]), 1)[0])
+
+
+def term(a: float, n: int) -> str:
+    """Return a_n t^n in LaTeX, with the coefficient as a small fraction where it is one."""
+    simple = Fraction(a).limit_denominator(1000)
+    exact = abs(float(simple) - a) < 1e-12 * max(a, 1e-300)
+    number = f"{a:.3g}" if not exact else str(simple.numerator)
+    if exact and simple.denominator > 1:
+        number = rf"\tfrac{{{simple.numerator}}}{{{simple.denominator}}}"
+    power = "" if n == 0 else "t" if n == 1 else f"t^{{{n}}}"
+    return power if power and number == "1" else number + power

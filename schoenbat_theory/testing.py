@@ -1,0 +1,1 @@
+"""placeholder while testing is being written"""
