@@ -20,6 +20,7 @@ __all__ = [
     "broadcast_shapes",
     "check_finite",
     "check_floating",
+    "check_mask",
     "device_of",
     "eps",
     "namespace",
@@ -78,6 +79,14 @@ def check_finite(**named: Array) -> None:
             raise ValueError(f"{name}: expected finite entries, found {float(x[where])} at index {where}")
 
 
+def check_mask(name: str, mask: Array, like: Array, length: int) -> None:
+    """Raise ``TypeError`` or ``ValueError`` unless ``mask`` is booleans (..., length) of the library of ``like``."""
+    if getattr(mask, "dtype", None) != namespace(like).bool:
+        raise TypeError(f"{name}: expected booleans (True = used), found {mask!r:.60}")
+    if mask.ndim < 1 or mask.shape[-1] != length:
+        raise ValueError(f"{name}: expected (..., {length}), found {tuple(mask.shape)}")
+
+
 def device_of(x: Array) -> Any:
     """Return the device of ``x``, to create arrays beside it."""
     return array_api_compat.device(x)
@@ -88,7 +97,8 @@ def asarray_like(values: Any, like: Array, dtype: Any = None) -> Array:
     xp = namespace(like)
     values = np.asarray(values)
     wanted = like.dtype if dtype is None else dtype
-    return xp.asarray(values, dtype=wanted, device=device_of(like))
+    with np.errstate(over="ignore"):  # beyond the range of float32 is inf there
+        return xp.asarray(values, dtype=wanted, device=device_of(like))
 
 
 def to_host(x: Array) -> np.ndarray:

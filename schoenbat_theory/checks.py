@@ -63,7 +63,7 @@ def check_mean(
     target = np.asarray(target, dtype=np.float64)
     shape, comparisons = target.shape, max(target.size, 1)
     margin = np.broadcast_to(np.asarray(margin, dtype=np.float64), shape)
-    _require(np.isfinite(target).all(), "target", "finite numbers", target)
+    _require(target.size > 0 and np.isfinite(target).all(), "target", "finite numbers, at least one", target)
     _require((margin > 0).all(), "margin", "positive numbers", margin)
     _require_alpha(alpha)
     if variance is not None:
@@ -141,7 +141,7 @@ def check_tail(
     """
     bound = np.asarray(bound, dtype=np.float64)
     shape = bound.shape
-    _require((bound >= 0).all(), "bound", "numbers >= 0", bound)
+    _require(bound.size > 0 and (bound >= 0).all(), "bound", "numbers >= 0, at least one", bound)
     _require_alpha(alpha)
     says = bound < 1
     comparisons = int(says.sum())
@@ -216,6 +216,7 @@ def check_rate(
     _require(len(sizes) >= 3 and sizes[0] > 0, "sizes", "three or more positive integers", sizes)
     _require(sizes[-1] >= 10 * sizes[0], "sizes", "at least a decade", sizes)
     _require(band > 0, "band", "a positive number", band)
+    _require(max_draws >= 1, "max_draws", "an int >= 1", max_draws)
     _require_alpha(alpha)
     rng = as_generator(rng)
     x = np.log(np.asarray(sizes, dtype=np.float64))

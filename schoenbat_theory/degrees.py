@@ -79,18 +79,21 @@ class GeometricDegrees:
             return kernel.partial_sum(t, self.exact_below - 1)
         return kernel(t) if self.max_degree is None else kernel.partial_sum(t, self.max_degree)
 
-    def variance(self, kernel: DotProductKernel, t: np.ndarray, v: np.ndarray, n_random: int) -> np.ndarray:
-        """Return (1/R) [sum_n (a_n^2 / q_n) v^n - (mean of the random part)^2]; ``inf`` where the sum diverges."""
+    def covariance(
+        self, kernel: DotProductKernel, t: np.ndarray, u: np.ndarray, moment: np.ndarray, n_random: int
+    ) -> np.ndarray:
+        """Return (1/R) [sum_n (a_n^2 / q_n) moment^n - r(t) r(u)], r the mean of the random part; ``inf`` where it diverges."""
         if n_random == 0:
-            return np.zeros_like(v)
-        second = self.inverse_scale * kernel.squared_series(self.p * v, self.exact_below, self.max_degree)
+            return np.zeros_like(moment)
+        means = self._random_mean(kernel, t), self._random_mean(kernel, u)
+        with np.errstate(all="ignore"):  # inf is an answer
+            second = self.inverse_scale * kernel.squared_series(self.p * moment, self.exact_below, self.max_degree)
+            return np.where(np.isinf(second), second, second - means[0] * means[1]) / n_random
+
+    def _random_mean(self, kernel: DotProductKernel, t: np.ndarray) -> np.ndarray:
         if self.max_degree is not None:
-            first = kernel.partial_sum(t, self.max_degree, self.exact_below)
-        elif self.exact_below:
-            first = kernel.tail(t, self.exact_below - 1)
-        else:
-            first = kernel(t)
-        return (second - first**2) / n_random
+            return kernel.partial_sum(t, self.max_degree, self.exact_below)
+        return kernel.tail(t, self.exact_below - 1) if self.exact_below else kernel(t)
 
 
 @dataclass(frozen=True)
@@ -139,13 +142,17 @@ class FixedDegrees:
         a = kernel.coefficients(self.max_degree)
         return polynomial(np.where(np.array(self.counts[: a.size]) > 0, a, 0.0), t)
 
-    def variance(self, kernel: DotProductKernel, t: np.ndarray, v: np.ndarray, n_random: int) -> np.ndarray:
-        """Return sum_n (a_n^2 / D_n) (v^n - t^{2n})."""
+    def covariance(
+        self, kernel: DotProductKernel, t: np.ndarray, u: np.ndarray, moment: np.ndarray, n_random: int
+    ) -> np.ndarray:
+        """Return sum_n (a_n^2 / D_n) (moment^n - (t u)^n)."""
         del n_random
         counts = np.array(self.counts[: self.max_degree + 1])
         a = np.where(counts > 0, kernel.coefficients(self.max_degree), 0.0)
         weights = a**2 / np.maximum(counts, 1)
-        return polynomial(weights, v) - polynomial(weights, t * t)
+        with np.errstate(all="ignore"):  # inf is an answer
+            second = polynomial(weights, moment)
+            return np.where(np.isinf(second), second, second - polynomial(weights, t * u))
 
 
 DEGREES: dict[str, GeometricDegrees] = {

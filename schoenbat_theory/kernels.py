@@ -24,7 +24,15 @@ import numpy as np
 import scipy.special
 
 from schoenbat_theory import series
-from schoenbat_theory.arrays import Array, asarray_like, check_floating, eps, namespace
+from schoenbat_theory.arrays import (
+    Array,
+    asarray_like,
+    broadcast_shapes,
+    check_finite,
+    check_floating,
+    eps,
+    namespace,
+)
 from schoenbat_theory.markup import inline_math
 
 __all__ = ["KERNELS", "DotProductKernel", "get_kernel", "polynomial"]
@@ -88,7 +96,10 @@ class DotProductKernel:
         if n_max < 0:
             raise ValueError(f"n_max: expected an int >= 0, found {n_max!r}")
         length = max(64, 1 << int(n_max).bit_length())  # few lengths, so that the cache is hit
-        return _coefficients(self.coefficient, self.name, length)[: n_max + 1].copy()
+        values = _coefficients(self.coefficient, self.name, length)[: n_max + 1].copy()
+        if math.isinf(values.max()):
+            raise ValueError(f"kernel {self.name}: a_{int(np.argmax(values))} overflows float64; a Fraction goes furthest")
+        return values
 
     def __call__(self, t: Array) -> Array:
         """Return f(t) elementwise; a float for a float.
@@ -104,10 +115,10 @@ class DotProductKernel:
         if math.prod(t.shape) == 0:
             return xp.zeros_like(t)
         largest = float(xp.max(xp.abs(t)))
-        if not largest <= self.radius:  # also catches NaN
-            raise ValueError(f"t: kernel {self.name} needs |t| <= {self.radius:g}, found |t| = {largest!r}")
+        if not (largest <= self.radius and largest < math.inf):  # also catches NaN
+            raise ValueError(f"t: kernel {self.name} needs finite |t| <= {self.radius:g}, found |t| = {largest!r}")
         with np.errstate(all="ignore"):  # a pole or an overflow is reported below, with its place
-            values = self.closed_form(t) if self.closed_form is not None else self._sum(t, largest)
+            values = xp.asarray(self.closed_form(t) if self.closed_form is not None else self._sum(t, largest))
         if not bool(xp.all(xp.isfinite(values))):
             culprit = float(xp.max(xp.where(xp.isfinite(values), asarray_like(-math.inf, t), t)))
             raise ValueError(f"t: kernel {self.name} is not finite (in {t.dtype}) at t = {culprit!r}")
@@ -124,7 +135,14 @@ class DotProductKernel:
                [1.   , 2.718]])
         """
         xp = check_floating(x=x, y=y)
-        return self(self.clip(x @ xp.matrix_transpose(y), x.shape[-1]))
+        if x.ndim < 2 or y.ndim < 2 or x.shape[-1] != y.shape[-1]:
+            raise ValueError(f"x, y: expected (..., n, d), (..., m, d), found {tuple(x.shape)}, {tuple(y.shape)}")
+        broadcast_shapes(x=tuple(x.shape[:-2]), y=tuple(y.shape[:-2]))
+        with np.errstate(all="ignore"):  # an overflow is found by the call
+            t = self.clip(x @ xp.matrix_transpose(y), x.shape[-1])
+        if not bool(xp.all(xp.isfinite(t))):
+            check_finite(x=x, y=y)
+        return self(t)
 
     def clip(self, t: Array, dim: int) -> Array:
         """Return inner products ``t`` of length-``dim`` vectors, moved onto |t| = radius where rounding pushed them out."""
@@ -151,8 +169,10 @@ class DotProductKernel:
         if isinstance(t, int | float):
             return float(self.tail(np.asarray([t], dtype=np.float64), n_max)[0])
         xp = check_floating(t=t)
+        if math.prod(t.shape) == 0:
+            return xp.zeros_like(t)
         largest = float(xp.max(xp.abs(t)))
-        if not largest <= self.radius:
+        if not (largest <= self.radius and largest < math.inf):
             raise ValueError(f"t: the tail of {self.name} needs |t| <= {self.radius:g}, found {largest!r}")
         last = series.terms_needed(self.coefficient, largest, self.radius, n_max + 1)
         if last is None:  # too close to the radius for direct summation; the tail is then no small number
@@ -252,13 +272,14 @@ def polynomial(p: int, c: float = 0.0) -> DotProductKernel:
 
 @functools.lru_cache(maxsize=256)
 def _coefficients(coefficient: Callable[[int], Any], name: str, length: int) -> np.ndarray:
-    values = np.empty(length)
+    values = np.full(length, np.inf)
     for n in range(length):
         try:
             a = coefficient(n)
-        except OverflowError as error:
-            raise ValueError(f"kernel {name}: a_{n} overflows ({error}); return it as a Fraction") from None
-        if not (math.isfinite(a) and a >= 0):
+            valid = math.isfinite(a) and a >= 0
+        except OverflowError:
+            break  # refused where it is asked for
+        if not valid:
             raise ValueError(f"kernel {name}: Schoenberg's condition needs finite a_n >= 0, found a_{n} = {a}")
         values[n] = float(a)
     return values

@@ -30,11 +30,12 @@ def inline_math(text: str) -> str:
 def plain(text: str) -> str:
     r"""Return ``text`` for a terminal: the dollar signs of formulas dropped, common commands as Unicode.
 
-    >>> plain(r"$\\|x\\| \\le 1$")
+    >>> plain(r"$\|x\| \le 1$")
     '‖x‖ ≤ 1'
     """
     for command, character in _UNICODE:
-        text = re.sub(re.escape(command) + r"(?![A-Za-z])", lambda _, c=character: c, text)
+        ends = r"(?![A-Za-z])" if command[-1].isalpha() else ""  # \le is not \left, but \|x is \| x
+        text = re.sub(re.escape(command) + ends, lambda _, c=character: c, text)
     text = re.sub(r"\\(?:mathrm|text|operatorname|mathbb)\{([^{}]*)\}", r"\1", text)
     text = re.sub(r"\\[tdc]?frac\{([^{}]*)\}\{([^{}]*)\}", r"(\1)/(\2)", text)
     text = re.sub(r"\\sqrt\{([^{}]*)\}", r"√(\1)", text)
@@ -75,7 +76,7 @@ _UNICODE = [
     (r"\|", "‖"), (r"\le", "≤"), (r"\ge", "≥"), (r"\ne", "≠"), (r"\langle", "<"), (r"\rangle", ">"),
     (r"\sum", "Σ"), (r"\prod", "Π"), (r"\infty", "∞"), (r"\cdot", "·"), (r"\cdots", "…"), (r"\ldots", "…"),
     (r"\alpha", "α"), (r"\beta", "β"), (r"\gamma", "γ"), (r"\delta", "δ"), (r"\varepsilon", "ε"),
-    (r"\lambda", "λ"), (r"\rho", "ρ"), (r"\sigma", "σ"), (r"\tau", "τ"), (r"\phi", "φ"), (r"\varphi", "φ"),
+    (r"\ell", "ℓ"), (r"\lambda", "λ"), (r"\rho", "ρ"), (r"\sigma", "σ"), (r"\tau", "τ"), (r"\phi", "φ"), (r"\varphi", "φ"),
     (r"\in", "∈"), (r"\pm", "±"), (r"\to", "→"), (r"\times", "×"), (r"\sim", "~"), (r"\propto", "∝"),
     (r"\left", ""), (r"\right", ""), (r"\bigl", ""), (r"\bigr", ""), (r"\Bigl", ""), (r"\Bigr", ""),
     (r"\exp", "exp"), (r"\log", "log"), (r"\min", "min"), (r"\max", "max"), (r"\sinh", "sinh"), (r"\cosh", "cosh"),

@@ -15,10 +15,11 @@ import numpy as np
 
 from schoenbat_theory.arrays import to_host
 
-__all__ = ["BATCHES", "CHUNK", "batch_means", "chunks", "stream"]
+__all__ = ["BATCHES", "CHUNK", "batch_means", "chunks", "replicates", "stream"]
 
 BATCHES = 256  # batch means that every look at a mean is made of
-CHUNK = 1 << 14  # replicates asked for at a time, for a scalar; fewer for arrays, always a power of 2
+CHUNK = 1 << 14  # replicates asked for at a time
+NUMBERS = 1 << 19  # numbers in a chunk: arrays get fewer replicates at a time, always a power of 2
 
 
 def stream(seed: int, *address: str) -> np.random.Generator:
@@ -34,7 +35,7 @@ def stream(seed: int, *address: str) -> np.random.Generator:
 
 def chunks(total: int, shape: tuple[int, ...]) -> Iterator[int]:
     """Cut ``total`` replicates of ``shape`` into chunks of constant size (the last may be smaller)."""
-    size = max(1, CHUNK >> max(0, math.ceil(math.log2(max(math.prod(shape), 1)))))
+    size = max(1, min(CHUNK, NUMBERS >> math.ceil(math.log2(max(math.prod(shape), 1)))))
     while total > 0:
         yield min(size, total)
         total -= size

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from schoenbat_theory.arrays import Array, asarray_like, check_finite, check_floating, eps, to_host
+from schoenbat_theory.arrays import Array, asarray_like, check_finite, check_floating, check_mask, eps, to_host
 
 __all__ = ["post_scale", "pre_scale"]
 
 
+@np.errstate(all="ignore")  # infinite entries are found in the lengths
 def pre_scale(x: Array, *, key_mask: Array | None = None) -> Array:
     r"""Centre every token over its features and divide by its length.
 
@@ -35,14 +36,15 @@ def pre_scale(x: Array, *, key_mask: Array | None = None) -> Array:
     array([[-0.7071,  0.    ,  0.7071]])
     """
     xp = check_floating(x=x)
-    if x.ndim < 2:
-        raise ValueError(f"x: expected shape (..., n, d), found {tuple(x.shape)}")
+    if x.ndim < 2 or x.shape[-1] == 0:
+        raise ValueError(f"x: expected shape (..., n, d), d >= 1, found {tuple(x.shape)}")
     if key_mask is not None:
+        check_mask("key_mask", key_mask, x, x.shape[-2])
         x = xp.where(key_mask[..., None], x, xp.zeros_like(x))
     # Dividing by the largest entry first keeps sums and squares away from overflow and underflow.
     largest = xp.max(xp.abs(x), axis=-1, keepdims=True)
-    x = x / xp.where(largest > 0, largest, xp.ones_like(largest))
-    centred = x - xp.mean(x, axis=-1, keepdims=True)
+    unit = x / xp.where(largest > 0, largest, xp.ones_like(largest))
+    centred = unit - xp.mean(unit, axis=-1, keepdims=True)
     length = xp.sqrt(xp.sum(centred * centred, axis=-1, keepdims=True))
     # Entries are at most 1, the mean of d of them errs by at most d u, hence a constant token may come
     # out as long as sqrt(d) (d + 1) u: at or below that no direction is left in this dtype.
@@ -61,6 +63,7 @@ def pre_scale(x: Array, *, key_mask: Array | None = None) -> Array:
     return centred / xp.where(constant, xp.ones_like(length), length)
 
 
+@np.errstate(all="ignore")  # an overflow is found in the result
 def post_scale(a: Array, gamma: Any, beta: Any, *, signed: bool = False) -> Array:
     r"""Restore the scale of an attention output: gamma a^beta, elementwise.
 
@@ -78,10 +81,12 @@ def post_scale(a: Array, gamma: Any, beta: Any, *, signed: bool = False) -> Arra
     (array([4.]), array([-4.]))
     """
     xp = check_floating(a=a)
-    gamma, beta = (np.asarray(value, dtype=np.float64) for value in (gamma, beta))
+    gamma, beta = (np.asarray(to_host(value), dtype=np.float64) for value in (gamma, beta))
     for name, value in (("gamma", gamma), ("beta", beta)):
         if not np.all(np.isfinite(value)):
             raise ValueError(f"{name}: expected finite numbers, found {value}")
+        if value.ndim and value.shape != (1,) and value.shape != tuple(a.shape[-1:]):
+            raise ValueError(f"{name}: expected a number or ({a.shape[-1] if a.ndim else ''},), found {value.shape}")
     check_finite(a=a)
     power, factor = asarray_like(beta, a), asarray_like(gamma, a)
     if np.any(beta < 0) and bool(xp.any((a == 0) & (power < 0))):

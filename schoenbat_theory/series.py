@@ -37,21 +37,27 @@ def terms_needed(coefficient: Callable[[int], Any], t: float, radius: float, sta
     """
     if t == 0:
         return max(start, 1)
-    total, previous, quiet = 0.0, math.inf, 0
+    total, previous, quiet, last = 0.0, math.inf, 0, start
     for n in range(start, start + MAX_TERMS):
         a = coefficient(n)
+        if not a:
+            continue  # a gap, as in an even function, proves nothing
         exponent = n * math.log(t)
-        if (a > 0 and float(a) < 2.0**-1022) or exponent > 700:
+        try:
+            value = float(a)
+        except OverflowError:
             return None
-        size = float(a) * math.exp(exponent)
+        if value < 2.0**-1022 or exponent > 700:
+            return None
+        size = value * math.exp(exponent)
         total += size
         ratio = t / radius if math.isfinite(radius) else (size / previous if previous else 0.0)
-        # Zero terms (a polynomial, an even function) prove nothing alone: ask for a run of small ones.
+        # One small term proves nothing either: ask for a run of them.
         quiet = quiet + 1 if ratio < 1 and size <= 2.0**-56 * total * (1 - ratio) else 0
         if quiet == 8:
             return n
-        previous = size
-    return None
+        previous, last = size, n
+    return last if last < start + MAX_TERMS // 2 else None  # a polynomial: what follows is zero
 
 
 def squared(kernel: DotProductKernel, z: np.ndarray, n_min: int, n_max: int | None) -> np.ndarray:

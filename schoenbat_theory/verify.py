@@ -26,13 +26,17 @@ from schoenbat_theory.propositions import name as name_of
 from schoenbat_theory.results import Outcome, Report
 from schoenbat_theory.sampling import stream
 
-__all__ = ["BUDGETS", "builtin_propositions", "load_propositions", "verify"]
+__all__ = ["BUDGETS", "CheckError", "builtin_propositions", "find", "load_propositions", "verify"]
 
 ALPHA_PARTS = 128  # each proposition owns alpha / 128, whatever else runs
 BUDGETS = {  # draws of a sampled check; repeats of a whole experiment
     "quick": {"draws": 1 << 22, "repeats": 1 << 8},
     "full": {"draws": 1 << 25, "repeats": 1 << 11},
 }
+
+
+class CheckError(RuntimeError):
+    """A check stopped with an error of its own; the message names the proposition, the check and the error."""
 
 
 def verify(
@@ -56,7 +60,7 @@ def verify(
     ``workers``   processes, ``None`` for one per core;  ``progress``  a bar on standard error
 
     Raises ``ValueError`` for an unknown id, budget or backend and for unreadable input, ``RuntimeError``
-    for a backend that this machine lacks. Ctrl-C returns what is decided so far, status "interrupted".
+    for a backend that this machine lacks, `CheckError` for a check that fails with an error. Ctrl-C returns what is decided so far, status "interrupted".
 
     >>> verify("P01", workers=1).status
     'as-expected'
@@ -160,7 +164,7 @@ class _Task:
         )
         start = time.perf_counter()
         with threadpoolctl.threadpool_limits(1):
-            found = self.check(cell)
+            found = self._check(cell)
         seconds = time.perf_counter() - start
         several = [found] if isinstance(found, Evidence) else list(found)
         return [
@@ -172,6 +176,13 @@ class _Task:
             )
             for one in several
         ]
+
+    def _check(self, cell: Cell) -> Evidence | Sequence[Evidence]:
+        try:
+            return self.check(cell)
+        except Exception as error:
+            where = f"proposition {self.proposition.id}, check {name_of(self.check)!r}"
+            raise CheckError(f"{where}: {type(error).__name__}: {error}") from error
 
 
 def _cells(proposition: Proposition) -> Iterator[tuple[str, Check]]:

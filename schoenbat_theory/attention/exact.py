@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from schoenbat_theory.arrays import Array, broadcast_shapes, check_finite, check_floating, device_of, namespace
 from schoenbat_theory.attention.inputs import (
     blocks,
@@ -65,8 +67,8 @@ def kernel_attention(
     if log_bias is not None:
         check_floating(q=q, log_bias=log_bias)
         check_finite(log_bias=log_bias)
-        if log_bias.ndim < 1 or log_bias.shape[-1] != n + m - 1:
-            raise ValueError(f"log_bias: expected (..., {n + m - 1}), found {tuple(log_bias.shape)}")
+        if log_bias.ndim < 1 or log_bias.shape[-1] != max(n + m - 1, 0):
+            raise ValueError(f"log_bias: expected (..., {max(n + m - 1, 0)}), found {tuple(log_bias.shape)}")
         lead = broadcast_shapes(arrays=lead, log_bias=tuple(log_bias.shape[:-1]))
     if log_weights is not None:
         lead = broadcast_shapes(arrays=lead, weights=tuple(log_weights.shape[:-1]))
@@ -80,6 +82,7 @@ def kernel_attention(
     return out
 
 
+@np.errstate(all="ignore")  # an overflow is found in the inner products or in the result
 def _rows(
     q: Array,
     k: Array,
@@ -99,13 +102,18 @@ def _rows(
             break
         k_block = k[..., columns.start : columns.stop, :]
         t = q @ xp.matrix_transpose(k_block)  # (..., rows, columns)
+        if not bool(xp.all(xp.isfinite(t))):  # -inf would pass for a masked key
+            raise ValueError(f"q, k: finite, but an inner product overflows {t.dtype}; scale down or use float64")
+        seen = causal_mask(q, rows, columns) if causal and columns.stop > rows.start else None
+        if seen is not None:  # a key that is not seen may lie beyond the radius
+            t = xp.where(seen, t, xp.zeros_like(t))
         weights, exponent = _split(kernel, kernel.clip(t, q.shape[-1]))
         if log_weights is not None:
             exponent = exponent + log_weights[..., None, columns.start : columns.stop]
         if log_bias is not None:
             exponent = exponent + _bias_block(log_bias, rows, columns, n)
-        if causal and columns.stop > rows.start:
-            exponent = xp.where(causal_mask(q, rows, columns), exponent, xp.zeros_like(t) - xp.inf)
+        if seen is not None:
+            exponent = xp.where(seen, exponent, xp.zeros_like(t) - xp.inf)
         if not isinstance(exponent, float):
             new_top = xp.maximum(xp.max(exponent, axis=-1, keepdims=True), xp.zeros_like(t[..., :1]) + top)
             finite_top = xp.where(new_top > -xp.inf, new_top, xp.zeros_like(new_top))

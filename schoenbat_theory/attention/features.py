@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from schoenbat_theory.arrays import Array, broadcast_shapes, check_floating, device_of, eps, namespace
 from schoenbat_theory.attention.inputs import (
     blocks,
@@ -82,11 +84,14 @@ def attention_sums(
         v,
         _Problem(lead, phi_q.shape[-2], causal, weights),
     )
-    if log_scale is None:
-        return sums
-    xp = namespace(v)
-    scale = xp.where(log_scale > -xp.inf, xp.exp(log_scale), xp.zeros_like(log_scale))
-    return AttentionSums(sums.numerator * scale[..., None], sums.denominator * scale, sums.visible)
+    if log_scale is not None:
+        xp = namespace(v)
+        with np.errstate(all="ignore"):  # an overflow is found below
+            scale = xp.where(log_scale > -xp.inf, xp.exp(log_scale), xp.zeros_like(log_scale))
+            sums = AttentionSums(sums.numerator * scale[..., None], sums.denominator * scale, sums.visible)
+    if not _finite(sums.denominator, sums.numerator):
+        explain_not_finite(phi_q=phi_q, phi_k=phi_k, v=v)
+    return sums
 
 
 def feature_attention(
@@ -132,10 +137,12 @@ def feature_attention(
         v,
         _Problem(shape, q.shape[-2], causal, weights),
     )
-    xp = namespace(q)
-    if not bool(xp.all(xp.isfinite(sums.denominator))) or not bool(xp.all(xp.isfinite(sums.numerator))):
+    if not _finite(sums.denominator, sums.numerator):
         explain_not_finite(q=q, k=k, v=v)
-    return sums.ratio()
+    out = sums.ratio()
+    if not _finite(out):
+        raise ArithmeticError(f"a denominator is so close to 0 that the output overflows {out.dtype}")
+    return out
 
 
 @dataclass(frozen=True)
@@ -182,6 +189,11 @@ class _State:
         return phi_q @ self.matrix
 
 
+def _finite(*arrays: Array) -> bool:
+    return all(bool(namespace(x).all(namespace(x).isfinite(x))) for x in arrays)
+
+
+@np.errstate(all="ignore")  # an overflow is found in the sums
 def _accumulate(
     features_q: Callable[[range], Array], features_k: Callable[[range], Array], v: Array, problem: _Problem
 ) -> tuple[AttentionSums, Array | None]:
@@ -256,6 +268,7 @@ def _exp_difference(a: Array, b: Array) -> Array:
     return xp.exp(a - xp.where(b > -xp.inf, b, xp.zeros_like(b)))
 
 
+@np.errstate(over="ignore")
 def _check_radius(q: Array, k: Array, phi: Any) -> None:
     """Raise ``ValueError`` where max ||q_i|| max ||k_j|| exceeds a finite radius of the map's series."""
     radius = getattr(phi, "radius", math.inf)

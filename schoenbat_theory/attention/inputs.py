@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from schoenbat_theory.arrays import (
     Array,
     broadcast_shapes,
     check_finite,
     check_floating,
+    check_mask,
     device_of,
     namespace,
 )
@@ -44,10 +47,7 @@ def key_weights(like: Array, m: int, key_mask: Array | None, key_log_weights: Ar
             raise ValueError("key_log_weights: expected finite numbers or -inf, found NaN or +inf")
         log_weights = key_log_weights
     if key_mask is not None:
-        if getattr(key_mask, "dtype", None) != xp.bool:
-            raise TypeError(f"key_mask: expected booleans (True = used), found {key_mask!r:.60}")
-        if key_mask.ndim < 1 or key_mask.shape[-1] != m:
-            raise ValueError(f"key_mask: expected (..., {m}), found {tuple(key_mask.shape)}")
+        check_mask("key_mask", key_mask, like, m)
         zero = xp.zeros((), dtype=like.dtype, device=device_of(like))
         log_weights = xp.where(key_mask, zero if log_weights is None else log_weights, zero - xp.inf)
     return log_weights
@@ -74,6 +74,7 @@ def blocks(length: int, size: int) -> list[range]:
     return [range(start, min(start + size, length)) for start in range(0, length, size)]
 
 
+@np.errstate(all="ignore")  # an overflow is found in the result
 def divide(numerator: Array, denominator: Array, visible: Array | None) -> Array:
     """Return numerator / denominator per row; rows that see no key are zeros.
 

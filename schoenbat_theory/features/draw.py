@@ -117,7 +117,7 @@ class MaclaurinDraw:
             degrees=self.degrees,
             scale=self.scale,
             bits=self.bits,
-            radius=np.array(self.radius),
+            radius=np.array(float(self.radius)),
             name=np.array(self.name),
             **{key: np.array([] if value is None else [value]) for key, value in options.items()},
         )
@@ -135,6 +135,7 @@ class MaclaurinDraw:
             return columns
         return np.concatenate([columns, np.full((*self.shape, 1), self.constant)], axis=-1)
 
+    @np.errstate(all="ignore")  # an overflow is found in the result
     def _apply(self, x: Array, columns: np.ndarray) -> Array:
         xp = namespace(x)
         levels = self._levels(x)
@@ -199,16 +200,36 @@ def load_draw(path: str | os.PathLike[str]) -> MaclaurinDraw:
     """
     names = ("format", "dim", "degrees", "scale", "bits", "radius", "name", "constant", "linear")
     stored = read_npz(path, names)
+    for name, (kind, ndim) in _STORED.items():
+        x = stored[name]
+        if x.dtype.kind != kind or x.ndim != (x.ndim if ndim is None else ndim):
+            raise ValueError(f"{path}: {name} of the draw has dtype {x.dtype} and shape {x.shape}")
+        if (kind == "i" and x.min(initial=0) < 0) or (kind == "f" and not (x.size == 0 or np.all(x >= 0))):
+            raise ValueError(f"{path}: {name} of the draw holds negative numbers or NaN")
     if int(stored["format"]) != 1:
         raise ValueError(f"{path}: expected a draw of format 1, found {stored['format']}")
     degrees, scale, dim = stored["degrees"], stored["scale"], int(stored["dim"])
-    n_signs = sum(_level_sizes(degrees)) * dim * math.prod(degrees.shape[:-1]) if degrees.ndim else -1
+    fits = degrees.ndim > 0 and dim > 0 and int(degrees.max(initial=0)) <= 8 * stored["bits"].size
+    n_signs = sum(_level_sizes(degrees)) * dim * math.prod(degrees.shape[:-1]) if fits else -1
     if n_signs < 0 or scale.shape != degrees.shape or stored["bits"].size != -(-n_signs // 8):
         raise ValueError(f"{path}: degrees, scale and bits of the draw do not belong together")
     constant, linear = (float(stored[key][0]) if stored[key].size else None for key in ("constant", "linear"))
     return MaclaurinDraw(
         dim, degrees, scale, stored["bits"], constant, linear, float(stored["radius"]), str(stored["name"])
     )
+
+
+_STORED: dict[str, tuple[str, int | None]] = {  # kind of dtype and number of axes, None for any
+    "format": ("i", 0),
+    "dim": ("i", 0),
+    "degrees": ("i", None),
+    "scale": ("f", None),
+    "bits": ("u", 1),
+    "radius": ("f", 0),
+    "name": ("U", 0),
+    "constant": ("f", 1),
+    "linear": ("f", 1),
+}
 
 
 def _level_sizes(degrees: np.ndarray) -> list[int]:

@@ -38,22 +38,24 @@ from schoenbat_theory.markup import inline_math
 __all__ = ["MaclaurinDraw", "RandomMaclaurin", "check_norms", "load_draw", "rademacher_moment"]
 
 
-def rademacher_moment(x: Array, y: Array) -> Array:
-    r"""Return V = E[<w, x>^2 <w, y>^2] for w uniform on {-1, 1}^d, elementwise over leading axes.
+def rademacher_moment(x: Array, y: Array, z: Array | None = None) -> Array:
+    r"""Return T = E[<w, x>^2 <w, y> <w, z>] for w uniform on {-1, 1}^d, elementwise over leading axes.
 
-        V = ||x||^2 ||y||^2 + 2 <x, y>^2 - 2 sum_i x_i^2 y_i^2  >=  <x, y>^2
+        T = ||x||^2 <y, z> + 2 <x, y> <x, z> - 2 sum_i x_i^2 y_i z_i,    V = T at z = y,  V >= <x, y>^2
 
-    ``x, y`` (..., d), broadcast; returns (...). Source: Wacker, Ohana & Filippone (2023), Table 1;
-    enumerated in proposition P03.
+    ``x, y, z`` (..., d), broadcast, z = y if it is not given; returns (...). Source: z = y in Wacker,
+    Ohana & Filippone (2023), Table 1; the mixed moment is not in the source. Both are enumerated in P03.
 
     >>> rademacher_moment(np.array([1.0, 1.0]), np.array([1.0, -1.0]))
     array(0.)
     """
     xp = check_floating(x=x, y=y)
-    xx, yy = x * x, y * y
-    t = xp.sum(x * y, axis=-1)
-    v = xp.sum(xx, axis=-1) * xp.sum(yy, axis=-1) + 2 * t * t - 2 * xp.sum(xx * yy, axis=-1)
-    return xp.asarray(xp.maximum(v, t * t))  # V >= t^2 by Jensen; rounding may say otherwise
+    z = y if z is None else z
+    xx, xy, xz = x * x, xp.sum(x * y, axis=-1), xp.sum(x * z, axis=-1)
+    moment = xp.sum(xx, axis=-1) * xp.sum(y * z, axis=-1) + 2 * xy * xz - 2 * xp.sum(xx * y * z, axis=-1)
+    if z is y:
+        moment = xp.maximum(moment, xy * xy)  # Jensen; rounding may say otherwise
+    return xp.asarray(moment)
 
 
 @dataclass(frozen=True)
@@ -155,14 +157,54 @@ class RandomMaclaurin:
         with R random features and V = `rademacher_moment`. Not in the sources; derived in P05, which
         checks it by enumeration and by sampling.
         """
-        t = to_host(self.kernel.clip(self._inner(x, y), x.shape[-1])).astype(np.float64)
-        v = to_host(rademacher_moment(x, y)).astype(np.float64)
-        result = self.degrees.variance(self.kernel, t, v, self._n_random(x.shape[-1]))
-        return asarray_like(np.maximum(result, 0.0), x)  # >= 0 by Cauchy-Schwarz; rounding may say otherwise
+        xp = check_floating(x=x, y=y)
+        t = self._inner(x, y)
+        result = self._covariance(t, t, rademacher_moment(x, y), x)
+        return xp.maximum(result, xp.zeros_like(result))  # Cauchy-Schwarz; rounding may say otherwise
+
+    def row_covariance(self, q: Array, k: Array) -> Array:
+        r"""Return the covariances of the estimates <phi(q), phi(k_j)> in the row of one query, (..., m, m).
+
+            C_jl = (1/R) [ sum_n (a_n^2 / q_n) T_jl^n - (mean of the random part)_j (...)_l ]
+
+        ``q`` (..., d), ``k`` (..., m, d); T_jl is the mixed moment of `rademacher_moment`. It is what the bias
+        of the attention ratio is made of (P09). Not in the sources.
+        """
+        xp = check_floating(q=q, k=k)
+        t = self._inner(q[..., None, :], k)  # (..., m)
+        turned = xp.matrix_transpose(k)
+        moment = xp.sum(q * q, axis=-1)[..., None, None] * (k @ turned) - 2 * ((k * (q * q)[..., None, :]) @ turned)
+        moment = moment + 2 * t[..., :, None] * t[..., None, :]
+        return self._covariance(t[..., :, None], t[..., None, :], moment, q)
 
     def second_moment(self, x: Array, y: Array) -> Array:
         """Return E<phi(x), phi(y)>^2 = variance + mean^2 at full width, ``inf`` where it is infinite."""
         return self.variance(x, y) + self.mean(x, y) ** 2
+
+    def estimates(self, x: Array, y: Array, *, rng: Any, size: int) -> Array:
+        """Return ``size`` independent replicates of <phi(x), phi(y)>, (size, ...), for ``x``, ``y`` (..., d).
+
+        All pairs of one replicate share its draw. Random degrees: one wide draw, whose features are cut
+        into ``size`` groups; much cheaper than ``size`` draws.
+
+        >>> RandomMaclaurin("exp", 4).estimates(np.ones(2) / 2, np.ones(2) / 2, rng=0, size=3).shape
+        (3,)
+        """
+        xp, rng = check_floating(x=x, y=y), as_generator(rng)
+        n_random = self._n_random(x.shape[-1])
+        if isinstance(self.degrees, FixedDegrees) or n_random == 0:
+            phi = self.draw(x.shape[-1], rng, shape=(size, *([1] * (max(x.ndim, y.ndim) - 1))))
+            return xp.sum(phi(x[..., None, :]) * phi(y[..., None, :]), axis=-1)[..., 0]
+        wide = RandomMaclaurin(self.kernel, self.n_features + n_random * (size - 1), self.degrees, self.weights)
+        phi = wide.draw(x.shape[-1], rng)
+        phi_x, phi_y = (xp.reshape(phi(xp.reshape(w, (-1, phi.dim))), (*w.shape[:-1], -1)) for w in (x, y))
+        products = phi_x * phi_y  # (..., D)
+        # A draw sorts its features by degree. In random order they are independent again.
+        order = asarray_like(rng.permutation(n_random * size), x, dtype=xp.int64)
+        random = xp.take(products[..., : n_random * size], order, axis=-1) * size
+        groups = xp.sum(xp.reshape(random, (*products.shape[:-1], size, n_random)), axis=-1)
+        exact = xp.sum(products[..., n_random * size :], axis=-1)
+        return xp.moveaxis(groups + exact[..., None], -1, 0)
 
     def _n_random(self, dim: int) -> int:
         exact = (0, 1, 1 + dim)[self.degrees.exact_below]
@@ -172,6 +214,13 @@ class RandomMaclaurin:
                 f"features at dim = {dim}, found n_features = {self.n_features}"
             )
         return self.n_features - exact
+
+    def _covariance(self, t: Array, u: Array, moment: Array, like: Array) -> Array:
+        """Covariance of two estimates whose targets are f(t) and f(u), on the host in float64."""
+        dim = like.shape[-1]
+        t, u = (to_host(self.kernel.clip(one, dim)).astype(np.float64) for one in (t, u))
+        moment = to_host(moment).astype(np.float64)
+        return asarray_like(self.degrees.covariance(self.kernel, t, u, moment, self._n_random(dim)), like)
 
     def _inner(self, x: Array, y: Array) -> Array:
         xp = check_floating(x=x, y=y)

@@ -1,0 +1,148 @@
+"""The command line: ``schoenbat-theory verify | list | show``.
+
+Exit codes: 0 every verdict is the expected one; 1 one is not; 2 usage or unreadable input; 3 undecided
+propositions remain; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from schoenbat_theory import environment
+from schoenbat_theory.markup import plain
+from schoenbat_theory.verify import BUDGETS, CheckError, builtin_propositions, find, verify
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    >>> main(["show", "P99"])
+    2
+    """
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except (ValueError, TypeError, RuntimeError, CheckError, OSError) as error:
+        print(f"schoenbat-theory: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("schoenbat-theory: interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="schoenbat-theory", description="A laboratory in which the theory of random-feature attention is tested."
+    )
+    parser.add_argument("--version", action="version", version=f"schoenbat_theory {environment.version()}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    one = commands.add_parser("verify", help="decide propositions", description="Decide propositions.")
+    one.add_argument("what", nargs="*", metavar="ID | FILE.py", help="propositions; none: all that are installed")
+    one.add_argument("--qkv", metavar="FILE.npz", help="q, k, v of shape (heads, n, d), unscaled; default: shipped")
+    one.add_argument("--backend", choices=["numpy", "cupy"], default="numpy", help="array library (default: numpy)")
+    one.add_argument("--budget", choices=list(BUDGETS), default="quick", help="table of draws (default: quick)")
+    one.add_argument("--seed", type=_natural, default=0, help="root of all random streams (default: 0)")
+    one.add_argument("--alpha", type=_probability, default=1e-3, help="total error rate (default: 0.001)")
+    one.add_argument("--workers", type=_positive, metavar="N", help="processes (default: one per core)")
+    one.add_argument("--out", metavar="DIR", help="write verify.json, report.html and figures/ there")
+    one.add_argument("--json", action="store_true", help="print the JSON document and nothing else")
+    one.set_defaults(run=_verify)
+
+    two = commands.add_parser("list", help="list the installed propositions")
+    two.set_defaults(run=_list)
+
+    three = commands.add_parser("show", help="print one proposition with its repair")
+    three.add_argument("id", metavar="ID")
+    three.set_defaults(run=_show)
+    return parser
+
+
+def _verify(options: argparse.Namespace) -> int:
+    out = None if options.out is None else _writable(options.out)
+    result = verify(
+        options.what or None,
+        qkv=options.qkv,
+        backend=options.backend,
+        budget=options.budget,
+        seed=options.seed,
+        alpha=options.alpha,
+        workers=options.workers,
+        progress=sys.stderr.isatty() and not options.json,
+    )
+    if out is not None:
+        from schoenbat_theory.plots import save_figures
+
+        result.to_json(out / "verify.json")
+        save_figures(result, out / "figures")
+        result.to_html(out / "report.html")
+    if options.json:
+        sys.stdout.write(result.to_json())
+    else:
+        print(result.table())
+        if out is not None:
+            print(f"Written: {out / 'report.html'}, {out / 'verify.json'} and figures.")
+    return result.exit_code
+
+
+def _list(options: argparse.Namespace) -> int:
+    del options
+    for group in builtin_propositions().values():
+        for p in group:
+            print(f"{p.id:<5} {p.expected:<11} {p.title}")
+    return 0
+
+
+def _show(options: argparse.Namespace) -> int:
+    for p in find(options.id):
+        lines = [f"{p.id}: {p.title}", "", f"  statement    {plain(p.statement)}"]
+        lines += [f"  hypothesis   {plain(h)}" for h in p.hypotheses]
+        lines += [f"  source       {plain(p.source)}", f"  expected     {p.expected}"]
+        for kind in ("checks", "mutants"):
+            for check in getattr(p, kind):
+                first = (check.__doc__ or "").strip().splitlines()
+                lines.append(f"  {kind[:-1]:<12} {check.__name__}: {plain(first[0]) if first else ''}")
+        print("\n".join([*lines, ""]))
+    return 0
+
+
+def _writable(folder: str) -> Path:
+    """Return ``folder``, made if need be, after a file was written and removed there: refused before the work, not after."""
+    path = Path(folder)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        (path / "figures").mkdir(exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise OSError(f"--out {folder}: cannot be written ({error.strerror or error})") from None
+    return path
+
+
+def _natural(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected an integer >= 0, found {text!r}")
+    return int(text)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"expected an integer >= 1, found {text!r}")
+    return int(text)
+
+
+def _probability(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"expected a number in (0, 1), found {text!r}")
+    return value

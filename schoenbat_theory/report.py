@@ -1,0 +1,138 @@
+"""A report as one HTML page: no script, nothing fetched, formulas as MathML, figures as SVG.
+
+Every text of a proposition is input: jinja2 escapes it, `markup.inline_math` escapes what surrounds a
+formula, and matplotlib escapes what stands in a figure.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from schoenbat_theory import plots
+from schoenbat_theory.environment import environment
+from schoenbat_theory.markup import inline_math
+from schoenbat_theory.plots import decimal, slug, unused
+from schoenbat_theory.propositions import Evidence
+from schoenbat_theory.results import Outcome, Report
+
+__all__ = ["page"]
+
+VERDICTS = {  # verdict: (sign, what it means and what it does not)
+    "proved": ("∎", "Decided by enumeration or algebra, in the cases that the check names; no sampling is involved."),
+    "consistent": (
+        "✓",
+        "Measured, and inside the stated margin with the stated error rate. Not a proof: a violation "
+        "smaller than the margin, or outside the inputs tried, would not be seen.",
+    ),
+    "refuted": (
+        "✗",
+        "False as stated: a counterexample was found, or an interval excludes the claim. Where “refuted” "
+        "is also what was expected, nothing has failed: the claim is false, and the laboratory shows it.",
+    ),
+    "undecided": ("?", "The draws did not suffice, or a broken twin was not caught. Never counted as a success."),
+    "vacuous": ("∅", "True but empty: the bound is at least 1, or asks for more features than there are keys."),
+}
+STATUS = {
+    "as-expected": "Every proposition was decided as declared in advance.",
+    "contradicted": "At least one verdict contradicts what was declared in advance.",
+    "undecided": "No verdict contradicts what was declared in advance, but some propositions remain undecided.",
+    "interrupted": "The run was interrupted: only propositions whose every check had finished are shown.",
+}
+KINDS = {"exact": "exact", "deterministic": "grid or search", "monte-carlo": "sampled", "data": "real activations"}
+
+
+@dataclass(frozen=True)
+class Section:
+    """What the page shows of one proposition: its anchor, its decisive evidence and that on real activations."""
+
+    anchor: str
+    outcome: Outcome
+    decisive: list[Evidence]
+    data: list[Evidence]
+
+    def key(self, evidence: Evidence) -> str:
+        """Return a name for the figure of ``evidence`` that no other figure of the page has."""
+        everything = [*self.decisive, *self.data]
+        return f"{self.anchor} {next(i for i, one in enumerate(everything) if one is evidence)}"
+
+
+def page(report: Report) -> str:
+    """Return ``report`` as one self-contained HTML page.
+
+    The same report gives the same text, apart from seconds and the description of the machine. A figure
+    that cannot be drawn is replaced by the reason.
+
+    >>> import schoenbat_theory as st
+    >>> page(st.verify("P01", workers=1)).startswith("<!doctype html>")
+    True
+    """
+    anchors: dict[str, Outcome] = {}
+    sections = []
+    for outcome in report.outcomes:
+        anchor = unused(slug(outcome.proposition.id), anchors)
+        anchors[anchor.lower()] = outcome
+        data = [e for e in outcome.evidence if e.kind == "data"]
+        sections.append(Section(anchor, outcome, [e for e in outcome.evidence if e.kind != "data"], data))
+    template = _environment().get_template("report.html.j2")
+    return template.render(
+        report=report,
+        sections=sections,
+        verdicts=VERDICTS,
+        status=STATUS[report.status],
+        kinds=KINDS,
+        machine=_machine(),
+    )
+
+
+def _environment() -> jinja2.Environment:
+    found = jinja2.Environment(
+        loader=jinja2.PackageLoader("schoenbat_theory", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.filters |= {"prose": _prose, "interval": _interval, "decimal": decimal, "count": "{:,}".format}
+    found.globals |= {"figure": _figure, "width": _width, "reading": plots.READING}
+    return found
+
+
+def _prose(text: str) -> Markup:
+    """Return a proposition's text as HTML; a web address loses its scheme, since the page names none."""
+    return Markup(inline_math(re.sub(r"https?://", "", text)))
+
+
+def _figure(evidence: Evidence, key: str) -> Markup:
+    try:
+        return Markup(plots.svg(evidence, key=key))
+    except ValueError as reason:
+        return Markup("<p>This figure cannot be drawn. {}</p>").format(str(reason))
+
+
+def _width(evidence: Evidence) -> float | None:
+    return None if evidence.interval is None else evidence.interval[1] - evidence.interval[0]
+
+
+def _interval(evidence: Evidence) -> str:
+    if evidence.interval is None:
+        return "–"
+    low, high = (decimal(limit, _width(evidence)) for limit in evidence.interval)
+    return f"[{low}, {high}]"
+
+
+def _machine() -> dict[str, str]:
+    """Return `environment` as pairs of texts."""
+    return {key: _flat(value) for key, value in environment().items()}
+
+
+def _flat(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {one}" for key, one in value.items() if one is not None)
+    if isinstance(value, list):
+        return "; ".join(_flat(one) for one in value)
+    return str(value)

@@ -1,1 +1,0 @@
-"""placeholder while testing is being written"""

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import sys
+
+import array_api_compat
+import numpy as np
+import pytest
+
+from schoenbat_theory.arrays import (
+    as_generator,
+    asarray_like,
+    backend_asarray,
+    broadcast_shapes,
+    check_finite,
+    check_floating,
+    check_mask,
+    device_of,
+    eps,
+    to_host,
+)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_host_and_back_is_the_identity(asarray, dtype):
+    host = np.arange(6, dtype=dtype).reshape(2, 3) / 7
+    there = asarray(host)
+    assert to_host(there).dtype == host.dtype
+    assert np.array_equal(to_host(there), host)
+    again = asarray_like(host, there)
+    assert type(again) is type(there)
+    assert device_of(again) == device_of(there)
+    assert again.dtype == there.dtype
+
+
+def test_values_beyond_float32_arrive_as_infinity():
+    assert float(asarray_like(1e300, np.ones(1, dtype=np.float32))) == np.inf
+
+
+def test_unit_roundoff_is_the_largest_number_that_vanishes_beside_one(asarray):
+    for dtype in (np.float32, np.float64):
+        u = eps(asarray(np.ones(1, dtype=dtype)))
+        assert dtype(1) + dtype(u) == dtype(1)  # a tie, rounded to even
+        assert dtype(1) + dtype(2 * u) > dtype(1)
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        ([1.0], "y: expected an array, found list"),
+        (np.float64(1), "y: expected an array, found the scalar"),
+        (np.ones(1, dtype=int), "y: expected dtype float32 or float64, found int64"),
+        (np.ones(1, dtype=np.float16), "y: expected dtype float32 or float64, found float16"),
+        (np.ones(1, dtype=complex), "y: expected dtype float32 or float64, found complex128"),
+        (np.ones(1, dtype=np.float32), "y: expected dtype float64 as x has, found float32"),
+    ],
+)
+def test_a_wrong_array_is_named_with_what_was_found(bad, words):
+    with pytest.raises(TypeError, match=words):
+        check_floating(x=np.ones(1), y=bad)
+
+
+def test_arrays_of_two_libraries_or_devices_are_refused(asarray):
+    here, there = np.ones(1), asarray(np.ones(1))
+    if type(there) is not np.ndarray:
+        with pytest.raises(TypeError, match="y: expected an array of the same library as x"):
+            check_floating(x=here, y=there)
+    if "strict" in type(there).__module__:
+        other = array_api_compat.array_namespace(there).asarray([1.0])
+        with pytest.raises(TypeError, match="y: expected device"):
+            check_floating(x=there, y=other)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_is_named_with_its_place(asarray, bad):
+    x = np.zeros((2, 3))
+    check_finite(x=asarray(x))
+    x[1, 2] = bad
+    with pytest.raises(ValueError, match=rf"y: expected finite entries, found {bad} at index \(1, 2\)"):
+        check_finite(x=asarray(np.zeros(1)), y=asarray(x))
+
+
+def test_masks_are_booleans_of_the_right_length(asarray):
+    x = asarray(np.ones(3))
+    check_mask("mask", asarray(np.ones((2, 3), dtype=bool)), x, 3)
+    with pytest.raises(ValueError, match=r"mask: expected \(\.\.\., 3\), found \(2,\)"):
+        check_mask("mask", asarray(np.ones(2, dtype=bool)), x, 3)
+    for bad in (asarray(np.ones(3, dtype=int)), [True] * 3):
+        with pytest.raises(TypeError, match="mask: expected booleans"):
+            check_mask("mask", bad, x, 3)
+
+
+def test_shapes_that_do_not_broadcast_are_all_shown():
+    assert broadcast_shapes(q=(2, 1), k=(3,)) == (2, 3)
+    with pytest.raises(ValueError, match=r"q \(2,\), k \(3,\)"):
+        broadcast_shapes(q=(2,), k=(3,))
+
+
+def test_a_seed_a_sequence_and_a_generator_give_the_same_numbers():
+    numbers = [as_generator(rng).random(4) for rng in (7, np.random.SeedSequence(7), np.random.default_rng(7))]
+    assert np.array_equal(numbers[0], numbers[1])
+    assert np.array_equal(numbers[0], numbers[2])
+    generator = np.random.default_rng(0)
+    assert as_generator(generator) is generator
+
+
+@pytest.mark.parametrize("bad", ["seed", -1, 1.5])
+def test_a_wrong_rng_is_named(bad):
+    with pytest.raises((TypeError, ValueError), match="rng: expected"):
+        as_generator(bad)
+
+
+def test_an_unknown_or_missing_backend_is_one_sentence():
+    with pytest.raises(ValueError, match="backend: expected 'numpy' or 'cupy', found 'torch'"):
+        backend_asarray("torch")
+
+
+def test_without_a_gpu_cupy_is_refused_in_one_sentence(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)  # as if it were not installed
+    with pytest.raises(RuntimeError, match="backend cupy: CuPy is not installed"):
+        backend_asarray("cupy")

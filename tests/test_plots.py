@@ -1,0 +1,112 @@
+import xml.etree.ElementTree as ElementTree
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+import schoenbat_theory as st
+from schoenbat_theory import plots
+from schoenbat_theory.propositions import Evidence, Proposition
+
+FIGURES = {
+    "sequence": {
+        "draws": [8192, 16384], "estimate": [0.49, 0.5], "lower": [-np.inf, 0.49], "upper": [0.53, 0.51],
+        "target": 0.5, "margin": 0.02, "label": r"mean of $\phi$ for $5",
+    },
+    "tail": {
+        "rate": [0.1, 0.0, 0.4], "lower": [0.08, 0.0, 0.3], "upper": [0.12, 0.001, 0.5], "bound": [0.4, 0.01, 1e30],
+        "x": [32, 64, 128], "x_label": "features $D$",
+    },
+    "rate": {
+        "sizes": [16, 64, 256], "error": [1, 0.25, 0.06], "lower": [0.9, 0.2, 0.05], "upper": [1.1, 0.3, 0.07],
+        "exponent": 1.0, "fitted": 1.01, "predicted": [1, 0.25, 0.0625], "baselines": {"plain mean of V": 0.1},
+    },
+    "weights": {"before": [[0.5, 0.5], [0.9, 0.1]], "after": [[0.6, 0.4], [1.1, -0.1]], "uniform": 0.5},
+    "bars": {"names": ["a $", "<b>"], "series": {"error": [1, 2], "baseline": [2, 3]}, "y_label": "error", "log": True},
+}  # fmt: skip
+
+
+def evidence(kind, name="a check"):
+    return Evidence("consistent", "monte-carlo", name=name, figure={"plot": kind, **FIGURES[kind]})
+
+
+@pytest.mark.parametrize("kind", FIGURES)
+def test_every_kind_draws_labels_its_axes_and_leaves_the_style_alone(kind):
+    before = dict(matplotlib.rcParams)
+    axes = plots.plot(evidence(kind))
+    plots.svg(evidence(kind))
+    assert dict(matplotlib.rcParams) == before
+    assert axes.get_xlabel()
+    assert axes.get_ylabel() or kind == "bars"  # there the names stand on the axis
+
+
+@pytest.mark.parametrize("kind", FIGURES)
+def test_every_kind_draws_on_given_axes(kind):
+    figure = Figure()
+    ax = figure.subplots(1, 2) if kind == "weights" else figure.subplots()
+    given = ax[0] if kind == "weights" else ax
+    assert plots.plot(evidence(kind), ax=ax) is given
+    figure.canvas.draw()
+
+
+@pytest.mark.parametrize("kind", FIGURES)
+def test_svg_is_inline_repeatable_and_refers_to_nothing_outside(kind):
+    text = plots.svg(evidence(kind))
+    assert text == plots.svg(evidence(kind))
+    for forbidden in ("http", "<script", "<?xml", "<!DOCTYPE", "metadata", "xmlns", "xlink"):
+        assert forbidden not in text
+    root = ElementTree.fromstring(text)
+    assert root.get("role") == "img"
+    assert "a check" in root.get("aria-label")
+    ids = {node.get("id") for node in root.iter() if node.get("id")}
+    wanted = {node.get("href")[1:] for node in root.iter() if node.get("href", "").startswith("#")}
+    assert wanted <= ids
+
+
+def test_figures_on_one_page_share_no_ids():
+    def ids(text):
+        return {node.get("id") for node in ElementTree.fromstring(text).iter()} - {None}
+
+    assert ids(plots.svg(evidence("rate"), key="1"))
+    assert not ids(plots.svg(evidence("rate"), key="1")) & ids(plots.svg(evidence("rate"), key="2"))
+
+
+def test_a_readers_text_is_text():
+    hostile = "<script>alert(1)</script> $x_ costs 5$ https://example.org 漢"
+    figure = FIGURES["bars"] | {"names": [hostile, "b"], "series": {hostile: [1, 2]}, "y_label": "$\\bad{$"}
+    text = plots.svg(Evidence(None, "data", name=hostile, figure={"plot": "bars", **figure}))
+    assert "<script" not in text
+    assert "https:" not in text.partition(">")[2]
+
+
+def test_an_unknown_kind_and_missing_numbers_are_named():
+    with pytest.raises(ValueError, match="found 'pie'"):
+        plots.plot(Evidence(None, "data", figure={"plot": "pie"}))
+    with pytest.raises(ValueError, match="found None"):
+        plots.plot(Evidence(None, "data"))
+    with pytest.raises(ValueError, match="missing bound"):
+        plots.plot(Evidence(None, "data", figure={"plot": "tail", "rate": [], "lower": [], "upper": []}))
+
+
+@pytest.mark.parametrize(
+    ("x", "width", "text"),
+    [
+        (0.12345, 0.003, "0.1235"), (1e-9, 0.1, "1.0 × 10⁻⁹"), (65536.0, None, "65,536"), (9.9999e-7, None, "1 × 10⁻⁶"),
+        (float("nan"), 1.0, "–"), (-float("inf"), None, "−∞"), (0.0, 0.1, "0"), (37.5, None, "37.5"), (5e-324, None, "4.941 × 10⁻³²⁴"),
+    ],
+)  # fmt: skip
+def test_numbers_have_the_digits_that_their_uncertainty_allows(x, width, text):
+    assert plots.decimal(x, width) == text
+
+
+def test_figures_are_saved_as_whole_files_with_safe_names(tmp_path):
+    def same_name(cell):
+        return [evidence("tail", "../x"), evidence("rate", "../x"), st.report(name="no figure")]
+
+    p = Proposition("P/5 é", "t", "s", (), "none", "consistent", [same_name])
+    paths = plots.save_figures(st.verify([p], workers=1), tmp_path / "new")
+    assert [path.name for path in paths] == ["P-5-same-name-x.svg", "P-5-same-name-x-2.svg"]
+    root = ElementTree.parse(paths[0]).getroot()
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    assert root.get("width")
