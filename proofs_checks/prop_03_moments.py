@@ -40,8 +40,11 @@ def _enumerated(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
 
 
 def _formula(x: np.ndarray, y: np.ndarray, z: np.ndarray, last: int = 2) -> np.ndarray:
-    dot = lambda a, b: np.sum(a * b, axis=-1)  # noqa: E731 - reads as the formula does
-    return dot(x, x) * dot(y, z) + 2 * dot(x, y) * dot(x, z) - last * dot(x * x, y * z)
+    return _dot(x, x) * _dot(y, z) + 2 * _dot(x, y) * _dot(x, z) - last * _dot(x * x, y * z)
+
+
+def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.sum(a * b, axis=-1)
 
 
 def _compare(wrong: np.ndarray) -> st.Evidence:

@@ -60,7 +60,7 @@ def exact_sum(cell: st.Cell) -> st.Evidence:
         a = [Fraction(st.KERNELS[name].coefficient(n)) for n in range(n_max + 1)]
         for b in (0, 1, 2):
             normaliser = sum(Fraction(1, 2**n) for n in range(b, n_max + 1))
-            v, t = Fraction(st.product_moment(x, y, 2)) * scale**2, Fraction(int(x @ y)) * scale
+            v, t = Fraction(float(st.product_moment(x, y, 2))) * scale**2, Fraction(int(x @ y)) * scale
             second = sum(a[n] ** 2 * normaliser * 2**n * v**n for n in range(b, n_max + 1))
             exact = second - sum(a[n] * t**n for n in range(b, n_max + 1)) ** 2
             exact_features = (0, 1, 4)[b]
@@ -137,7 +137,7 @@ def real_heads(cell: st.Cell) -> list[st.Evidence]:
         share = np.mean((st.to_host(drawn) - law.mean(x, y)) ** 2, axis=0) / law.variance(x, y)
         low, high = np.quantile(share, [0.05, 0.95])
         found.append(
-            st.report(
+            st.observe(
                 name=head.name,
                 measured=float(np.median(share)),
                 predicted=1.0,

@@ -22,7 +22,7 @@ Not checked: that the constant 8 could be 2 (it can: the range is 2 C wide, not 
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import defaultdict
 from fractions import Fraction
 from typing import Any
 
@@ -34,9 +34,9 @@ DIM = 64
 E_HIGH = Fraction(271829, 100000)  # above e
 
 
-def _squared_projection() -> Counter[Fraction]:
+def _squared_projection() -> dict[Fraction, Fraction]:
     """The law of <w,x>^2 for x = d^(-1/2) (1, ..., 1): (2B - d)^2 / d with B binomial(d, 1/2), as value -> probability."""
-    law: Counter[Fraction] = Counter()
+    law: dict[Fraction, Fraction] = defaultdict(Fraction)
     for b in range(DIM + 1):
         law[Fraction((2 * b - DIM) ** 2, DIM)] += Fraction(math.comb(DIM, b), 2**DIM)
     return law
@@ -47,10 +47,10 @@ def _exceedance(eps: int, top_degree: int = 4) -> Fraction:
 
     Given degree n, X = 2^{n+1} / n! times a product of n independent squared projections.
     """
-    one, product = _squared_projection(), Counter({Fraction(1): Fraction(1)})
+    one, product = _squared_projection(), {Fraction(1): Fraction(1)}
     total = Fraction(0)
     for n in range(1, top_degree + 1):
-        longer: Counter[Fraction] = Counter()
+        longer: dict[Fraction, Fraction] = defaultdict(Fraction)
         for u, p in product.items():
             for v, q in one.items():
                 longer[u * v] += p * q

@@ -109,7 +109,7 @@ def real_heads(cell: st.Cell) -> list[st.Evidence]:
         before, after, bound = _distance(softmax).mean(), _distance(scaled).mean(), bounds_of("exp", dim)[1]
         step = max(1, len(scaled) // 32)
         found.append(
-            st.report(
+            st.observe(
                 name=head.name,
                 measured=float(after),
                 predicted=float(bound),

@@ -71,7 +71,7 @@ def _rate(cell: st.Cell, change: Any = None) -> st.Evidence:
         return float(np.mean((estimate - gram) ** 2))
 
     found = st.check_rate(error, SIZES, 1.0, band=BAND, alpha=cell.alpha, rng=cell.rng, max_draws=cell.repeats)
-    mean = np.exp((x.mean(axis=0) @ y.mean(axis=0)))
+    mean = np.exp(x.mean(axis=0) @ y.mean(axis=0))
     return found.but(
         figure={
             "predicted": [_expected("exp", width, x, y) / gram.size for width in SIZES],
@@ -96,16 +96,16 @@ def real_heads(cell: st.Cell) -> list[st.Evidence]:
         exact = st.kernel_attention(q, k, head.v, "exp")
         size = np.linalg.norm(exact)
         inputs = [cell.asarray(w) for w in (q, k, head.v)]
-        drawn = [
-            np.linalg.norm(st.to_host(st.feature_attention(*inputs, law.draw(q.shape[1], cell.rng))) - exact) / size
-            for _ in range(9)
-        ]
+        drawn = []
+        for _ in range(9):
+            out = st.feature_attention(inputs[0], inputs[1], inputs[2], law.draw(q.shape[1], cell.rng))
+            drawn.append(np.linalg.norm(st.to_host(out) - exact) / size)
         error, baseline = float(np.median(drawn)), float(np.linalg.norm(head.v.mean(axis=0) - exact) / size)
         names.append(head.name)
         errors.append(error)
         baselines.append(baseline)
         found.append(
-            st.report(
+            st.observe(
                 name=head.name,
                 measured=error,
                 interval=(float(min(drawn)), float(max(drawn))),

@@ -71,7 +71,7 @@ def multiply_adds(cell: st.Cell) -> list[st.Evidence]:
         n, m, e, width = len(head.q), len(head.k), head.v.shape[1], 256
         linear, quadratic = (n + m) * width * (e + 1), n * m * (width + e + 1)
         found.append(
-            st.report(
+            st.observe(
                 name=head.name,
                 measured=float(linear),
                 predicted=float(quadratic),

@@ -30,7 +30,7 @@ from schoenbat_theory.environment import version as _version
 from schoenbat_theory.features import MaclaurinDraw, RandomMaclaurin, load_draw
 from schoenbat_theory.features.maclaurin import rademacher_moment
 from schoenbat_theory.kernels import KERNELS, DotProductKernel, get_kernel, polynomial
-from schoenbat_theory.propositions import Cell, Evidence, Proposition, decide, report
+from schoenbat_theory.propositions import Cell, Evidence, Proposition, decide, observe
 from schoenbat_theory.results import Report
 from schoenbat_theory.scaling import post_scale, pre_scale
 from schoenbat_theory.verify import verify
@@ -62,6 +62,7 @@ __all__ = [
     "load_draw",
     "load_heads",
     "maclaurin_range",
+    "observe",
     "polynomial",
     "post_scale",
     "pre_scale",
@@ -69,7 +70,6 @@ __all__ = [
     "product_moment",
     "rademacher_moment",
     "released_attention",
-    "report",
     "schoenbat_attention",
     "shipped_heads",
     "sign_vectors",

@@ -59,9 +59,7 @@ def check_floating(**named: Array) -> Any:
                 f"({type(first).__module__}), found {type(x).__module__}"
             )
         if x.dtype != first.dtype:
-            raise TypeError(
-                f"{name}: expected dtype {_dtype_name(first)} as {first_name} has, found {_dtype_name(x)}"
-            )
+            raise TypeError(f"{name}: expected dtype {_dtype_name(first)} as {first_name} has, found {_dtype_name(x)}")
         if array_api_compat.device(x) != array_api_compat.device(first):
             raise TypeError(
                 f"{name}: expected device {array_api_compat.device(first)} as {first_name} has, "
@@ -146,9 +144,7 @@ def as_generator(rng: Any) -> np.random.Generator:
     try:
         return np.random.default_rng(rng)
     except (TypeError, ValueError) as error:
-        raise type(error)(
-            f"rng: expected a non-negative int, SeedSequence, Generator or None, found {rng!r}"
-        ) from None
+        raise type(error)(f"rng: expected a non-negative int, SeedSequence, Generator or None, found {rng!r}") from None
 
 
 def broadcast_shapes(**named: tuple[int, ...]) -> tuple[int, ...]:

@@ -1,9 +1,9 @@
 """Checks by sampling: is a mean what it should be, does a tail obey its bound, does an error fall at its rate?
 
-    kind                 refuted                                     consistent       otherwise
-    mean = target        interval misses [target - m, target + m]    inside it        undecided
-    P <= bound           lower limit above the bound                 upper at/below   undecided
-    error^2 ~ size^-s    interval of s misses the band               inside it        undecided
+kind                 refuted                                     consistent       otherwise
+mean = target        interval misses [target - m, target + m]    inside it        undecided
+P <= bound           lower limit above the bound                 upper at/below   undecided
+error^2 ~ size^-s    interval of s misses the band               inside it        undecided
 """
 
 from __future__ import annotations
@@ -266,6 +266,8 @@ def _slope(x: np.ndarray, y: np.ndarray, sd: np.ndarray, r: int, alpha: float) -
     import scipy.special
 
     weights = (x - x.mean()) / np.sum((x - x.mean()) ** 2)
+    if r < 2:
+        return -float(weights @ y), -math.inf, math.inf
     slope, se = -float(weights @ y), float(np.sqrt(weights**2 @ sd**2))
     half = float(scipy.special.stdtrit(max(r - 1, 1), 1 - alpha / 2)) * se
     return slope, slope - half, slope + half

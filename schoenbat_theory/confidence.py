@@ -37,9 +37,7 @@ def looks(first: int, last: int) -> list[int]:
     return sizes
 
 
-def catoni_interval(
-    values: np.ndarray, variance: np.ndarray | float, alpha: float
-) -> tuple[np.ndarray, np.ndarray]:
+def catoni_interval(values: np.ndarray, variance: np.ndarray | float, alpha: float) -> tuple[np.ndarray, np.ndarray]:
     r"""Return Catoni's interval for the mean of independent ``values`` whose variance is at most ``variance``.
 
         { m : | sum_i psi(lambda (x_i - m)) | <= n lambda^2 variance / 2 + log(2 / alpha) },

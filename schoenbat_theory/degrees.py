@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -173,13 +174,10 @@ def get_degrees(
             raise ValueError(f"degrees: expected one of {', '.join(DEGREES)}, found {degrees!r}")
         law = DEGREES[degrees]
     elif isinstance(degrees, Sequence | np.ndarray):
-        law = FixedDegrees(tuple(degrees))
+        counts: Any = degrees
+        law = FixedDegrees(tuple(counts))
     else:
-        raise TypeError(
-            f"degrees: expected a name, a GeometricDegrees or counts, found {type(degrees).__name__}"
-        )
+        raise TypeError(f"degrees: expected a name, a GeometricDegrees or counts, found {type(degrees).__name__}")
     if isinstance(law, FixedDegrees) and sum(law.counts) != n_features:
-        raise ValueError(
-            f"degrees: the counts sum to {sum(law.counts)}, expected n_features = {n_features}"
-        )
+        raise ValueError(f"degrees: the counts sum to {sum(law.counts)}, expected n_features = {n_features}")
     return law

@@ -1,16 +1,18 @@
-"""Files are written whole or not at all, and archives are read without pickle."""
+"""Files are written whole or not at all, under safe names, and archives are read without pickle."""
 
 from __future__ import annotations
 
 import io
+import itertools
 import os
+import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 import numpy as np
 
-__all__ = ["read_npz", "write_npz", "write_whole"]
+__all__ = ["read_npz", "slug", "unused", "write_npz", "write_whole"]
 
 
 def write_whole(path: str | os.PathLike[str], data: str | bytes) -> None:
@@ -57,6 +59,17 @@ def read_npz(path: str | os.PathLike[str], names: Sequence[str]) -> dict[str, np
         if isinstance(error, ValueError) and str(error).startswith(str(path)):
             raise
         raise ValueError(f"{path}: expected an .npz archive, found a damaged or other file") from None
+
+
+def slug(text: str) -> str:
+    """Return the letters and digits of ``text`` joined by hyphens, safe in a file name and an address."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-")[:60] or "figure"
+
+
+def unused(stem: str, taken: Container[str]) -> str:
+    """Return ``stem``, numbered if it is ``taken`` already; names that differ in case only are the same."""
+    names = itertools.chain([stem], (f"{stem}-{i}" for i in itertools.count(2)))
+    return next(name for name in names if name.lower() not in taken)
 
 
 def _read(archive: np.lib.npyio.NpzFile, name: str, path: str | os.PathLike[str]) -> np.ndarray:

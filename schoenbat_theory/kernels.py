@@ -98,7 +98,9 @@ class DotProductKernel:
         length = max(64, 1 << int(n_max).bit_length())  # few lengths, so that the cache is hit
         values = _coefficients(self.coefficient, self.name, length)[: n_max + 1].copy()
         if math.isinf(values.max()):
-            raise ValueError(f"kernel {self.name}: a_{int(np.argmax(values))} overflows float64; a Fraction goes furthest")
+            raise ValueError(
+                f"kernel {self.name}: a_{int(np.argmax(values))} overflows float64; a Fraction goes furthest"
+            )
         return values
 
     def __call__(self, t: Array) -> Array:
@@ -321,9 +323,7 @@ def _bessel(z: np.ndarray) -> np.ndarray:
 KERNELS: dict[str, DotProductKernel] = {
     kernel.name: kernel
     for kernel in (
-        DotProductKernel(
-            "exp", lambda n: Fraction(1, math.factorial(n)), _exp, math.inf, "e^{t}", 1.0, _bessel
-        ),
+        DotProductKernel("exp", lambda n: Fraction(1, math.factorial(n)), _exp, math.inf, "e^{t}", 1.0, _bessel),
         DotProductKernel(
             "inv",
             lambda n: Fraction(1),

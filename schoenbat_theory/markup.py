@@ -1,12 +1,19 @@
-"""HTML and LaTeX of small objects: text is escaped, formulas become MathML, nothing is a script."""
+"""Small objects for people: HTML (escaped, formulas as MathML, never a script), plain text, numbers."""
 
 from __future__ import annotations
 
 import html
+import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-__all__ = ["inline_math", "plain", "table"]
+__all__ = ["decimal", "inline_math", "plain", "superscript", "table"]
+
+MATHML_ATTRIBUTES = {  # the presentational ones that formulas need; HTML knows <math> without xmlns
+    "accent", "columnalign", "columnspacing", "depth", "display", "displaystyle", "fence", "form", "height", "linethickness",
+    "lspace", "mathvariant", "maxsize", "minsize", "movablelimits", "rowspacing", "rspace", "scriptlevel", "separator", "stretchy",
+    "symmetric", "width",
+}  # fmt: skip
 
 
 def inline_math(text: str) -> str:
@@ -22,9 +29,7 @@ def inline_math(text: str) -> str:
     pieces = text.split("$")
     if len(pieces) % 2 == 0:  # an unpaired dollar sign is money, not mathematics
         return html.escape(text)
-    return "".join(
-        _mathml(piece) if i % 2 else html.escape(piece) for i, piece in enumerate(pieces)
-    )
+    return "".join(_mathml(piece) if i % 2 else html.escape(piece) for i, piece in enumerate(pieces))
 
 
 def plain(text: str) -> str:
@@ -35,7 +40,7 @@ def plain(text: str) -> str:
     """
     for command, character in _UNICODE:
         ends = r"(?![A-Za-z])" if command[-1].isalpha() else ""  # \le is not \left, but \|x is \| x
-        text = re.sub(re.escape(command) + ends, lambda _, c=character: c, text)
+        text = re.sub(re.escape(command) + ends, _always(character), text)
     text = re.sub(r"\\(?:mathrm|text|operatorname|mathbb)\{([^{}]*)\}", r"\1", text)
     text = re.sub(r"\\[tdc]?frac\{([^{}]*)\}\{([^{}]*)\}", r"(\1)/(\2)", text)
     text = re.sub(r"\\sqrt\{([^{}]*)\}", r"√(\1)", text)
@@ -44,14 +49,47 @@ def plain(text: str) -> str:
     return " ".join(text.replace("$", "").replace("\\", "").split())
 
 
+def _always(text: str) -> Callable[[re.Match[str]], str]:
+    return lambda _: text
+
+
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "") -> str:
     """Return an HTML table of escaped texts (with ``$...$`` as formulas), readable on a narrow screen."""
     head = "".join(f"<th scope='col'>{inline_math(cell)}</th>" for cell in header)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{inline_math(cell)}</td>" for cell in row) + "</tr>" for row in rows
-    )
+    body = "".join("<tr>" + "".join(f"<td>{inline_math(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     title = f"<caption>{inline_math(caption)}</caption>" if caption else ""
     return f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def decimal(x: float | None, width: float | None = None) -> str:
+    """Return ``x`` for people: to two digits of ``width``, the uncertainty, or to four digits without one.
+
+    >>> decimal(0.123456, 0.01), decimal(1.23456e-5), decimal(-2.0), decimal(float("inf")), decimal(None)
+    ('0.123', '1.235 × 10⁻⁵', '−2', '∞', '–')
+    """
+    if x is None or math.isnan(x):
+        return "–"
+    if math.isinf(x):
+        return "∞" if x > 0 else "−∞"
+    if x == 0 or (x == round(x) and abs(x) < 1e7 and not width):
+        return f"{x:,.0f}".replace("-", "−")
+    exponent = math.floor(math.log10(abs(x)))
+    places = 3 - exponent
+    if width and math.isfinite(width):  # at least two digits of the number itself, at most seven
+        places = min(max(1 - math.floor(math.log10(abs(width))), 1 - exponent), 6 - exponent)
+    if -4 <= exponent < 6:
+        text, power = f"{x:,.{max(places, 0)}f}", ""
+    else:
+        text, e = f"{x:.{max(places + exponent, 0)}e}".split("e")
+        power = f" × 10{superscript(int(e))}"
+    if not width and "." in text:
+        text = text.rstrip("0").rstrip(".")
+    return text.replace("-", "−") + power
+
+
+def superscript(n: int) -> str:
+    """Return an integer as Unicode superscripts: -5 as ⁻⁵."""
+    return str(n).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
 def _mathml(latex: str) -> str:
@@ -66,9 +104,10 @@ def _mathml(latex: str) -> str:
     # The library writes entities into its texts and un-escapes the serialised string, which would let
     # markup inside \text{...} through. Un-escape the texts instead, and let the serialiser escape.
     for node in element.iter():
+        for name in set(node.attrib) - MATHML_ATTRIBUTES:  # no links, no styles: a formula fetches nothing
+            del node.attrib[name]
         node.text = html.unescape(node.text) if node.text else node.text
         node.tail = html.unescape(node.tail) if node.tail else node.tail
-    element.attrib.pop("xmlns", None)  # HTML knows the element without an address
     return ElementTree.tostring(element, encoding="unicode")
 
 

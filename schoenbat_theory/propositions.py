@@ -2,7 +2,7 @@
 
 Nothing here knows any mathematics of attention. A check is a function of a `Cell` that returns
 `Evidence`; `check_mean`, `check_tail` and `check_rate` make evidence by sampling, `decide` and
-`report` make it by enumeration, search or plain measurement.
+`observe` make it by enumeration, search or plain measurement.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["VERDICTS", "Cell", "Check", "Evidence", "Proposition", "combine", "decide", "report"]
+__all__ = ["VERDICTS", "Cell", "Check", "Evidence", "Proposition", "combine", "decide", "observe"]
 
 VERDICTS = ("proved", "consistent", "refuted", "undecided", "vacuous")
 
@@ -151,7 +151,7 @@ def decide(holds: bool, *, kind: str = "exact", because: str, **found: Any) -> E
     return Evidence(good if holds else "refuted", kind, inequality=because, **found)
 
 
-def report(**found: Any) -> Evidence:
+def observe(**found: Any) -> Evidence:
     """Return numbers that decide nothing, e.g. on given activations (kind "data", no verdict)."""
     return Evidence(None, "data", **found)
 

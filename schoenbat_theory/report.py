@@ -15,8 +15,8 @@ from markupsafe import Markup
 
 from schoenbat_theory import plots
 from schoenbat_theory.environment import environment
-from schoenbat_theory.markup import inline_math
-from schoenbat_theory.plots import decimal, slug, unused
+from schoenbat_theory.files import slug, unused
+from schoenbat_theory.markup import decimal, inline_math
 from schoenbat_theory.propositions import Evidence
 from schoenbat_theory.results import Outcome, Report
 

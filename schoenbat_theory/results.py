@@ -176,9 +176,7 @@ class Report:
         return lines
 
     def _repr_html_(self) -> str:
-        rows = [
-            (o.proposition.id, o.proposition.title, o.proposition.expected, o.verdict) for o in self.outcomes
-        ]
+        rows = [(o.proposition.id, o.proposition.title, o.proposition.expected, o.verdict) for o in self.outcomes]
         return table(("id", "proposition", "expected", "verdict"), rows, " ".join(self.summary()))
 
 

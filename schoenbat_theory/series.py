@@ -47,7 +47,7 @@ def terms_needed(coefficient: Callable[[int], Any], t: float, radius: float, sta
             value = float(a)
         except OverflowError:
             return None
-        if value < 2.0**-1022 or exponent > 700:
+        if 0 < value < 2.0**-1022 or exponent > 700:
             return None
         size = value * math.exp(exponent)
         total += size
@@ -113,9 +113,7 @@ def check_radius(coefficients: np.ndarray, radius: float, name: str) -> None:
         return
     early = _decay(coefficients, 32, 64)
     if early is not None and late < early + 0.1:
-        raise ValueError(
-            f"radius: the coefficients of {name} say about {math.exp(late):.3g}, found radius = inf"
-        )
+        raise ValueError(f"radius: the coefficients of {name} say about {math.exp(late):.3g}, found radius = inf")
 
 
 def _decay(coefficients: np.ndarray, start: int, stop: int) -> float | None:

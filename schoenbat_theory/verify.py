@@ -12,7 +12,7 @@ import itertools
 import os
 import pkgutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -108,7 +108,8 @@ def load_propositions(path: str | os.PathLike[str]) -> tuple[Proposition, ...]:
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
     spec = importlib.util.spec_from_file_location(f"propositions_of_{path.stem}", path)
-    assert spec is not None and spec.loader is not None
+    if spec is None or spec.loader is None:
+        raise ValueError(f"{path}: is no Python file")
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
@@ -193,7 +194,7 @@ def _cells(proposition: Proposition) -> Iterator[tuple[str, Check]]:
 
 def _run(
     tasks: Sequence[_Task], settings: _Settings, workers: int | None, progress: bool
-) -> Iterator[tuple[int, list[Evidence]]]:
+) -> Generator[tuple[int, list[Evidence]]]:
     """Yield (index of the task, its evidence) as cells finish."""
     import joblib
     from tqdm import tqdm

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 import schoenbat_theory as st
 from schoenbat_theory import plots
-from schoenbat_theory.propositions import Evidence, Proposition
+from schoenbat_theory.propositions import Evidence, Proposition, observe
 
 FIGURES = {
     "sequence": {
@@ -102,7 +102,7 @@ def test_numbers_have_the_digits_that_their_uncertainty_allows(x, width, text):
 
 def test_figures_are_saved_as_whole_files_with_safe_names(tmp_path):
     def same_name(cell):
-        return [evidence("tail", "../x"), evidence("rate", "../x"), st.report(name="no figure")]
+        return [evidence("tail", "../x"), evidence("rate", "../x"), observe(name="no figure")]
 
     p = Proposition("P/5 é", "t", "s", (), "none", "consistent", [same_name])
     paths = plots.save_figures(st.verify([p], workers=1), tmp_path / "new")

@@ -5,11 +5,12 @@ import pytest
 
 import schoenbat_theory as st
 from schoenbat_theory.propositions import Evidence, Proposition
+from schoenbat_theory.propositions import observe as data
 from schoenbat_theory.report import page
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 HOSTILE = (
-    r"""<script>alert(1)</script> " onload='x' {{ 7 * 7 }} $\text{<script>alert(2)</script>}$ https://example.org"""
+    r"""<script>alert(1)</script> " onload='x' {{ 7 * 7 }} $\text{<script>alert(2)</script>}$ $\href{http://e}{x}$ $\style{background:url(http://e)}{x}$ https://example.org"""
 )
 
 
@@ -26,7 +27,7 @@ def loaded(cell):
 
 def on_heads(cell):
     figure = {"plot": "bars", "names": ["a", "b"], "series": {"error": [1, 2]}, "y_label": "error"}
-    return st.report(measured=1.2345e-5, note="a number", figure=figure)
+    return data(measured=1.2345e-5, note="a number", figure=figure)
 
 
 COIN = Proposition("X1", "A fair coin", "$E X = 1/2$", ("fair",), "folklore", "consistent", [fair, on_heads], [loaded])

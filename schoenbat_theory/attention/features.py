@@ -129,7 +129,8 @@ def feature_attention(
     weights = key_weights(k, k.shape[-2], key_mask, key_log_weights)
     k, v = hide(k, weights), hide(v, weights)
     _check_radius(q, k, phi_k)
-    map_q, map_k = (getattr(one, "merged", one) for one in (phi_q, phi_k))
+    map_q: Any = getattr(phi_q, "merged", phi_q)
+    map_k: Any = getattr(phi_k, "merged", phi_k)
     shape = broadcast_shapes(arrays=lead, draw=tuple(getattr(phi_q, "shape", ())))
     sums, _ = _accumulate(
         lambda r: map_q(q[..., r.start : r.stop, :]),

@@ -26,9 +26,7 @@ def check_shapes(q: Array, k: Array, v: Array, names: tuple[str, str] = ("q", "k
         if x.ndim < 2 or x.shape[-1] == 0:
             raise ValueError(f"{name}: expected shape (..., rows, columns >= 1), found {tuple(x.shape)}")
     if q.shape[-1] != k.shape[-1]:
-        raise ValueError(
-            f"{names[1]}: expected last axis {q.shape[-1]} as {names[0]} has, found {tuple(k.shape)}"
-        )
+        raise ValueError(f"{names[1]}: expected last axis {q.shape[-1]} as {names[0]} has, found {tuple(k.shape)}")
     if v.shape[-2] != k.shape[-2]:
         raise ValueError(f"v: expected {k.shape[-2]} rows as {names[1]} has, found {tuple(v.shape)}")
     shapes = {name: tuple(x.shape[:-2]) for name, x in ((names[0], q), (names[1], k), ("v", v))}

@@ -106,7 +106,8 @@ def values_of_one_give_one(case: _Case) -> Finding:
     # Shorter rows have smaller sums of weights, which is where a clamp or an epsilon shows.
     for option in options:
         for factor in (1.0, 0.1):
-            q, k = factor * case.q, factor * case.k
+            k = factor * case.k
+            q = k[::-1] if option else factor * case.q
             ones = np.ones_like(case.v)
             note = f"rows of length {np.linalg.norm(q[0]):.2g}{', causal' if option else ''}"
             found.append(agree(case(q, k, ones, **option), np.ones((len(q), ones.shape[-1])),
@@ -131,7 +132,7 @@ def output_depends_on_queries_and_keys(case: _Case) -> Finding:
     """Other queries or other keys give another output: it is not the mean of the values."""
     q, k, v = case.q, case.k, case.v
     out, bound = case(q, k, v), case.rounding(q, k, v)
-    moved = [float(np.max(np.abs(out - other) - bound)) for other in (case(-q, k, v), case(q, k[::-1], v))]
+    moved = [float(np.max(np.abs(out - other) - bound)) for other in (case(q[::-1], k, v), case(q, k[::-1], v))]
     return positive(min(moved), "change beyond rounding, the smaller of the two")
 
 
@@ -156,7 +157,10 @@ def permuted_queries_permute_rows(case: _Case) -> Finding:
 
 
 def weights_are_symmetric(case: _Case) -> Finding:
-    """w(x, y) = w(y, x): queries and keys share one map. Kolmogorov's criterion on rows: W_ij W_jl W_li = W_il W_lj W_ji."""
+    """w(x, y) = w(y, x), as queries and keys share one map; of normalised rows W_ij W_jl W_li = W_il W_lj W_ji.
+
+    Kolmogorov's criterion: the sums that rows are divided by cancel from the two products.
+    """
     if not (case.symmetric and case.fixed):
         return not_examined("symmetric weights are not promised")
     found = []
@@ -172,17 +176,15 @@ def weights_are_symmetric(case: _Case) -> Finding:
 
 
 def an_item_alone_equals_itself_in_a_batch(case: _Case) -> Finding:
-    """Attention of a batch is the batch of attentions: no maximum or mean of other items, larger ones among them, enters."""
+    """Attention of a batch is the batch of attentions: no maximum or mean over other, larger items enters."""
     q, k, v = (np.stack([x, factor * x[::-1], -x]) for x, factor in ((case.q, 2.0), (case.k, 2.0), (case.v, 8.0)))
     out = case(q, k, v)
-    items = [
-        agree(out[i], case(q[i], k[i], v[i]), case.rounding(q[i], k[i], v[i]), f"item {i} of 3") for i in range(3)
-    ]
+    items = [agree(out[i], case(q[i], k[i], v[i]), case.rounding(q[i], k[i], v[i]), f"item {i} of 3") for i in range(3)]
     return worst(*items)
 
 
 def leading_axes_broadcast(case: _Case) -> Finding:
-    """q (2, 1, n, d), k (3, m, d), v (m, e) give (2, 3, n, e), each item as alone."""
+    """Leading axes broadcast: q (2, 1, n, d), k (3, m, d), v (m, e) give (2, 3, n, e), each item as alone."""
     q = np.stack([case.q, -case.q])[:, None]
     k = np.stack([case.k, case.k[::-1], 0.5 * case.k])
     out = case(q, k, case.v)
@@ -342,7 +344,8 @@ def examine_attention(
     ``magnitude``   (q, k) -> (..., n, m) sums of absolute values of the terms that make w, where w has both signs, as
                     inner products of features have; |w| by default, and without ``dense``
     ``terms``       how many terms that is: d by default, the width D for features
-    ``dim, norm``   d and the length of the rows of q and k;  ``rng``  int, SeedSequence or Generator
+    ``dim, norm``   d and the largest length of a row of q and k (twice it in one item of a batch)
+    ``rng``         int, SeedSequence or Generator
 
     Returns an `Exam`; raises `ExamFailed`, an ``AssertionError``, that names every law which fails, the number found
     and its bound, and ``ValueError`` for options that are not known. Bounds are first-order rounding errors.
@@ -357,6 +360,7 @@ def examine_attention(
         raise ValueError(f"options: expected some of {', '.join(OPTIONS)}, found {unknown}")
     generator = as_generator(rng)
     q, k = (_rows(generator.normal(size=(size, dim)), norm) for size in (5, 8))
+    q = q * np.linspace(1.0, 0.5, 5)[:, None]  # of different lengths, which matter where d = 1
     v = generator.normal(size=(8, 3))
     case = _Case(
         attend, asarray, tuple(options), fixed, normalised, symmetric, dense, magnitude,

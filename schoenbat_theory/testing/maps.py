@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from schoenbat_theory.arrays import Array, to_host
-from schoenbat_theory.checks import check_mean
+from schoenbat_theory.checks import ROUNDING, check_mean
 from schoenbat_theory.confidence import looks
 from schoenbat_theory.features.draw import load_draw
 from schoenbat_theory.sampling import BATCHES
@@ -107,7 +107,7 @@ class _Case:
 
 
 def shape_dtype_and_device_are_kept(case: _Case) -> Finding:
-    """phi maps (..., n, d) to (..., n, D), D = n_features, in the library, dtype and device of its argument."""
+    """A map takes (..., n, d) to (..., n, D), D = n_features, in the library, dtype and device of its argument."""
     width = int(case.law.n_features)
     for dtype in (np.float32, np.float64):
         for x in (case.x, np.broadcast_to(case.x, (2, 3, *case.x.shape))):
@@ -171,7 +171,7 @@ def rows_are_independent_of_each_other(case: _Case) -> Finding:
 
 
 def an_item_alone_equals_itself_in_a_batch(case: _Case) -> Finding:
-    """phi of a batch is the batch of phi: no statistic of other items, a larger one among them, enters."""
+    """The features of a batch are the batch of features: no statistic of other, larger items enters."""
     phi = case.phi
     batch = np.stack([case.x, 2 * case.x, -case.x[::-1]])  # (3, n, d)
     out = _host(phi(case.asarray(batch)))
@@ -214,10 +214,11 @@ def inner_products_are_unbiased(case: _Case) -> Finding:
     x, y = (np.abs(_host(case.phi(case.asarray(one)))) for one in case.pairs)
     rounding = 2 * (case.dim + x.shape[-1]) * unit(np.float64) * np.sum(x * y, axis=-1)
     sd = np.sqrt(variance)
+    slack = 2 * ROUNDING * (np.abs(mean) + np.hypot(mean, sd)) + np.finfo(np.float64).tiny  # of the average itself
     evidence = check_mean(
         case.products,
         mean,
-        margin=case.decidable * sd + 2 * rounding + 1e-300,
+        margin=case.decidable * sd + 2 * rounding + slack,
         alpha=case.alpha,
         variance=variance + rounding**2 if known else None,
         rng=rng,
@@ -235,7 +236,7 @@ def variance_equals_its_closed_form(case: _Case) -> Finding:
     if not np.isfinite(variance).all():
         return not_examined(f"law.variance is infinite at rows of length {np.linalg.norm(case.x[0]):g}")
     if not (variance > 0).any():
-        return not_examined("the variance is zero: the first law of the mean says all")
+        return not_examined("the variance is zero; the law of the mean says all")
     relative = VARIANCE_MARGIN * math.sqrt(SHAPED_DRAWS / case.draws)
     some = variance > 0
 
@@ -373,6 +374,7 @@ def examine_map(
     # sum_i x_i^2 y_i^2 is largest: a variance that forgets this term is wrong there.
     sharp = _rows(np.eye(1, dim)[0] + 0.1 * generator.normal(size=dim), norm)
     pairs = np.stack([x[0], x[1], sharp]), np.stack([x[2], -x[1], sharp])
+    x = x * np.linspace(1.0, 0.5, 7)[:, None]  # of different lengths, which matter where d = 1
     seed = int(generator.integers(1 << 31))
     case = _Case(law, int(dim), asarray, seed, random, alpha / 2, draws, load, x, pairs)
     return sit(f"map {law!r:.100}", case, MAP_LAWS, alpha)

@@ -1,0 +1,26 @@
+"""Pictures of evidence: one function per kind of figure data, and SVG for pages and files.
+
+    sequence    an estimate and its confidence sequence against the number of draws
+    tail        how often an event happens, and the bound on its probability
+    rate        a squared error against a size, with the slope claimed
+    weights     attention weights before and after, relative to uniform
+    bars        several numbers per name, as dots on one line
+
+This package alone imports matplotlib. It uses `Figure` without pyplot, so there is no window and no
+global state; text is set in Unicode, not in mathtext, so a reader's ``$`` is a dollar sign.
+"""
+
+from schoenbat_theory.plots.charts import plot_bars, plot_rate, plot_sequence, plot_tail, plot_weights
+from schoenbat_theory.plots.vector import READING, plot, save_figures, svg
+
+__all__ = [
+    "READING",
+    "plot",
+    "plot_bars",
+    "plot_rate",
+    "plot_sequence",
+    "plot_tail",
+    "plot_weights",
+    "save_figures",
+    "svg",
+]

@@ -1,0 +1,140 @@
+"""Figures as SVG: inline for pages, as files for people; the same data give the same bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import matplotlib
+from matplotlib.axes import Axes
+
+from schoenbat_theory.files import slug, unused, write_whole
+from schoenbat_theory.plots.charts import plot_bars, plot_rate, plot_sequence, plot_tail, plot_weights
+from schoenbat_theory.plots.style import STYLE, readable
+from schoenbat_theory.propositions import Evidence
+from schoenbat_theory.results import Report
+
+__all__ = ["PLOTS", "READING", "describe", "inline", "key_of", "plot", "save_figures", "svg"]
+
+READING = {  # one sentence on how to read each kind
+    "sequence": "Estimate and its confidence sequence against the number of draws; the line is the target, the grey band its margin.",
+    "tail": "Exceedance rate with exact limits (blue) below the bound (orange); the number is bound / rate, an arrow an upper limit.",
+    "rate": "Mean squared error against size, both logarithmic; the triangle has the slope that is claimed.",
+    "weights": "Attention weights times the number of keys: 1 is uniform, each factor of ten one step of colour; orange is not positive.",
+    "bars": "One line per name: compare the marks along it.",
+}
+
+PLOTS: dict[Any, Callable[..., Axes]] = {
+    "sequence": plot_sequence,
+    "tail": plot_tail,
+    "rate": plot_rate,
+    "weights": plot_weights,
+    "bars": plot_bars,
+}
+
+
+def plot(evidence: Evidence, *, ax: Any = None) -> Axes:
+    """Draw the figure data of ``evidence`` as their kind demands.
+
+    ``ax``   axes to draw on, a pair of them for "weights"; ``None``: a figure is made, see ``.figure``
+    returns the axes. Raises ``ValueError`` where there are no data, or of no known kind.
+
+    >>> data = {"plot": "rate", "sizes": [1, 10], "error": [1, 0.1], "lower": [1, 0.1], "upper": [1, 0.1],
+    ...         "exponent": 1.0, "fitted": 1.0}
+    >>> plot(Evidence("consistent", "monte-carlo", figure=data)).get_xscale()
+    'log'
+    """
+    kind = (evidence.figure or {}).get("plot")
+    if kind not in PLOTS:
+        raise ValueError(f"figure: expected plot to be one of {', '.join(PLOTS)}, found {kind!r}")
+    return PLOTS[kind](evidence, ax=ax)
+
+
+def svg(evidence: Evidence, *, key: str | None = None) -> str:
+    """Return the figure of ``evidence`` as an SVG element for a page: no prolog, no address, no script.
+
+    ``key``   makes its ids differ from those of other figures on the page; default: from the data
+    The same data give the same text. It is as wide as its container.
+
+    >>> data = {"rate": [0.1], "lower": [0.08], "upper": [0.12], "bound": [0.4]}
+    >>> svg(Evidence("consistent", "monte-carlo", figure={"plot": "tail", **data})).startswith('<svg viewBox="0 0 ')
+    True
+    """
+    return inline(plot(evidence).figure, describe(evidence), key_of(key or repr((evidence.name, evidence.figure))))
+
+
+def save_figures(report: Report, folder: str | os.PathLike[str]) -> list[Path]:
+    """Write one SVG file per evidence that has a figure, e.g. ``P05-sampled-squares.svg``; return their paths.
+
+    ``folder``   is made if it is missing; names hold letters, digits and hyphens only.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths: dict[str, Path] = {}
+    for outcome in report.outcomes:
+        for evidence in outcome.evidence:
+            if evidence.figure is not None:
+                stem = unused(f"{slug(outcome.proposition.id)}-{slug(evidence.name).lower()}", paths)
+                root = _root(plot(evidence).figure, key_of(stem), background="white")
+                title = ElementTree.Element("title")
+                title.text = describe(evidence)
+                root.insert(0, title)
+                root.set("xmlns", "http://www.w3.org/2000/svg")
+                paths[stem.lower()] = folder / f"{stem}.svg"
+                write_whole(paths[stem.lower()], ElementTree.tostring(root, encoding="unicode") + "\n")
+    return list(paths.values())
+
+
+def describe(evidence: Evidence) -> str:
+    """Return one plain sentence on the figure for those who do not see it."""
+    verdict = f", {evidence.verdict}" if evidence.verdict else ""
+    return f"{readable(evidence.name) or 'figure'}{verdict}. {READING[(evidence.figure or {})['plot']]}"
+
+
+def inline(figure: Any, label: str, key: str) -> str:
+    """Return a figure as an SVG element that fills its container and says what it shows."""
+    root = _root(figure, key, background="none")
+    for name in ("width", "height"):
+        root.attrib.pop(name, None)
+    root.attrib.update({"width": "100%", "role": "img", "aria-label": label})
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _root(figure: Any, key: str, background: str) -> ElementTree.Element:
+    """Return the SVG of a figure without namespaces, metadata and unused ids; used ids begin with ``key``."""
+    buffer = io.StringIO()
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": "schoenbat_theory"}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # the reader's browser has fonts that we lack
+        none = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(buffer, format="svg", facecolor=background, metadata=none)
+    root = ElementTree.fromstring(buffer.getvalue())
+    for metadata in [child for child in root if child.tag.endswith("metadata")]:
+        root.remove(metadata)
+    used = set(re.findall(r"""(?:href="|url\()#([^")]+)""", buffer.getvalue()))
+    for node in root.iter():
+        node.tag = node.tag.rpartition("}")[2]
+        found = {name.rpartition("}")[2]: value for name, value in node.attrib.items()}
+        if found.get("id") not in used:
+            found.pop("id", None)
+        for name, value in found.items():
+            if name == "id":
+                found[name] = key + value
+            elif name in ("href", "clip-path"):
+                found[name] = re.sub(r"^(url\()?#", rf"\g<0>{key}", value)
+            elif name == "style":
+                found[name] = re.sub(r"'?DejaVu Sans'?", "system-ui, sans-serif", value)
+        node.attrib.clear()
+        node.attrib.update(found)
+    return root
+
+
+def key_of(text: str) -> str:
+    """Return a short prefix for the ids of one figure."""
+    return f"f{hashlib.sha256(text.encode()).hexdigest()[:8]}-"

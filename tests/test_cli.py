@@ -1,0 +1,201 @@
+"""The command line: exit codes, one-line errors, nothing half-written, nothing lost on Ctrl-C."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from schoenbat_theory.cli import main
+
+SLOW = """
+import time
+import schoenbat_theory as st
+
+def quick(cell):
+    return st.decide(True, because="nothing")
+
+def slow(cell):
+    open({marker!r}, "w").close()
+    time.sleep(600)
+
+A = st.Proposition("U1", "quick", "$1=1$", (), "here", "proved", [quick])
+B = st.Proposition("U2", "slow", "$1=1$", (), "here", "proved", [slow])
+"""
+
+
+def archive(path: Path, **changes: object) -> Path:
+    """A small valid archive of one head, with ``changes``; a change to ``None`` leaves an array out."""
+    rng = np.random.default_rng(0)
+    arrays = {name: rng.normal(size=(1, 12, 8)) for name in "qkv"} | changes
+    np.savez(path, allow_pickle=True, **{name: x for name, x in arrays.items() if x is not None})
+    return path
+
+
+@pytest.fixture
+def one_line_error(capsys: pytest.CaptureFixture[str]):
+    """Run a command that must end with exit 2 and one line on standard error, and return the line."""
+
+    def run(*arguments: str) -> str:
+        assert main(arguments) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert err.count("\n") == 1
+        assert "Traceback" not in err
+        return err
+
+    return run
+
+
+def test_no_archive(tmp_path: Path, one_line_error) -> None:
+    (tmp_path / "text.npz").write_text("not an archive")
+    assert "text.npz" in one_line_error("verify", "P05", "--qkv", str(tmp_path / "text.npz"))
+    assert "missing.npz" in one_line_error("verify", "P05", "--qkv", str(tmp_path / "missing.npz"))
+    np.save(tmp_path / "one.npy", np.ones(3))
+    assert "single array" in one_line_error("verify", "P05", "--qkv", str(tmp_path / "one.npy"))
+    assert one_line_error("verify", "P05", "--qkv", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"v": None}, "missing v"),
+        ({"k": np.array([{"a": 1}], dtype=object)}, "pickled"),
+        ({"q": np.ones((12, 8))}, "shape (12, 8)"),
+        ({"q": np.ones((1, 12, 9))}, "do not fit"),
+        ({"v": np.ones((1, 11, 8))}, "do not fit"),
+        ({"k": np.full((1, 12, 8), np.nan)}, "nan at index (0, 0, 0)"),
+        ({"q": np.ones((1, 0, 8))}, "empty"),
+        ({"q": np.ones((1, 12, 8), dtype=int)}, "dtype int64"),
+        ({"q": np.ones((1, 12, 1)), "k": np.ones((1, 12, 1))}, "head dimension 1"),
+    ],
+)
+def test_bad_archives(tmp_path: Path, one_line_error, changes: dict[str, object], message: str) -> None:
+    out = tmp_path / "out"
+    error = one_line_error("verify", "P05", "--qkv", str(archive(tmp_path / "bad.npz", **changes)), "--out", str(out))
+    assert message in error
+    assert not list(out.rglob("*.json"))
+    assert not list(out.rglob("*.html"))
+
+
+def test_a_truncated_archive(tmp_path: Path, one_line_error) -> None:
+    whole = archive(tmp_path / "a.npz").read_bytes()
+    (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
+    assert "cut.npz" in one_line_error("verify", "P05", "--qkv", str(tmp_path / "cut.npz"))
+
+
+def test_a_constant_token_is_explained(tmp_path: Path, one_line_error) -> None:
+    error = one_line_error(
+        "verify", "P16", "--workers", "1", "--qkv", str(archive(tmp_path / "c.npz", k=np.ones((1, 12, 8))))
+    )
+    assert "constant" in error
+    assert "P16" in error
+
+
+def test_unknown_ids(one_line_error) -> None:
+    assert "P99" in one_line_error("verify", "P99")
+    assert "P99" in one_line_error("show", "P99")
+
+
+def test_cupy_without_a_gpu(one_line_error) -> None:
+    try:
+        import cupy
+
+        if cupy.cuda.is_available():
+            pytest.skip("there is a GPU")
+    except ImportError:
+        pass
+    assert "cupy" in one_line_error("verify", "P33", "--backend", "cupy")
+
+
+def test_an_unwritable_folder(tmp_path: Path, one_line_error) -> None:
+    (tmp_path / "file").write_text("in the way")
+    assert "--out" in one_line_error("verify", "P33", "--out", str(tmp_path / "file"))
+    assert "--out" in one_line_error("verify", "P33", "--out", "/proc/nowhere")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--alpha", "2"], ["--seed", "-1"], ["--workers", "0"], ["--budget", "x"], ["--nonsense"]]
+)
+def test_usage_errors_exit_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["verify", "P33", *arguments])
+    assert stop.value.code == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_json_is_one_document_and_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", "P33", "P16", "--json", "--workers", "1", "--qkv", str(archive(tmp_path / "a.npz"))]) == 0
+    out, err = capsys.readouterr()
+    document = json.loads(out)
+    assert err == ""
+    assert document["schema"] == 1
+    assert document["status"] == "as-expected"
+    assert document["data"] == "a.npz"
+    assert [p["id"] for p in document["propositions"]] == ["P33", "P16"]
+    fields = {
+        "name",
+        "kind",
+        "verdict",
+        "measured",
+        "predicted",
+        "interval",
+        "draws",
+        "comparisons",
+        "inequality",
+        "seconds",
+    }
+    assert all(fields <= set(evidence) for p in document["propositions"] for evidence in p["evidence"])
+
+
+def test_out_holds_the_document_the_page_and_the_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", "P16", "--workers", "1", "--out", str(tmp_path / "new" / "out")]) == 0
+    out = tmp_path / "new" / "out"
+    assert json.loads((out / "verify.json").read_text())["status"] == "as-expected"
+    assert "P16" in (out / "report.html").read_text()
+    assert len(list((out / "figures").glob("P16*.svg"))) == 1
+    assert "P16" in capsys.readouterr().out
+    assert not list(out.rglob(".*"))
+
+
+def test_list_and_show(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list"]) == 0
+    assert "P09R  consistent" in capsys.readouterr().out
+    assert main(["show", "P09R"]) == 0
+    out = capsys.readouterr().out
+    assert "P09: " in out
+    assert "mutant" in out
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_ctrl_c_keeps_what_is_decided(tmp_path: Path, workers: str) -> None:
+    marker, out = tmp_path / "started", tmp_path / "out"
+    (tmp_path / "slow.py").write_text(SLOW.format(marker=str(marker)))
+    command = ["verify", str(tmp_path / "slow.py"), "--workers", workers, "--out", str(out), "--json"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "schoenbat_theory", *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    for _ in range(600):
+        if marker.exists():
+            break
+        time.sleep(0.1)
+    time.sleep(2)  # with two workers the quick cell runs beside the slow one; let it come home
+    os.killpg(process.pid, signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    document = json.loads(stdout)
+    assert document["status"] == "interrupted"
+    assert [p["id"] for p in document["propositions"]] == ["U1"]
+    assert json.loads((out / "verify.json").read_text()) == document
+    assert "interrupted" in (out / "report.html").read_text()
+    assert "Traceback" not in stderr

@@ -1,0 +1,198 @@
+"""The main job: every proposition as expected, every mutant refuted, the same document every time."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import schoenbat_theory as st
+from schoenbat_theory.verify import ALPHA_PARTS, CheckError, builtin_propositions, load_propositions
+
+PROPOSITIONS = [p for group in builtin_propositions().values() for p in group]
+
+
+def comparable(report: st.Report) -> dict[str, Any]:
+    """The JSON document without what may differ: seconds and environment; strict about NaN and infinity."""
+
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} in the JSON document")
+
+    document = json.loads(report.to_json(), parse_constant=refuse)
+    del document["environment"]
+    for p in document["propositions"]:
+        del p["seconds"]
+        for evidence in p["evidence"]:
+            del evidence["seconds"]
+    return document
+
+
+@pytest.fixture(scope="module")
+def whole() -> st.Report:
+    return st.verify(workers=2)
+
+
+@pytest.fixture(scope="module")
+def outcomes(whole: st.Report) -> dict[str, Any]:
+    return {outcome.proposition.id: outcome for outcome in whole.outcomes}
+
+
+def test_the_main_job_ends_as_expected(whole: st.Report) -> None:
+    assert whole.status == "as-expected"
+    assert whole.exit_code == 0
+    assert [outcome.proposition for outcome in whole.outcomes] == PROPOSITIONS
+
+
+@pytest.mark.parametrize("proposition", PROPOSITIONS, ids=lambda p: p.id)
+def test_the_verdict_is_the_expected_one_and_every_mutant_is_refuted(
+    proposition: st.Proposition, outcomes: dict[str, Any]
+) -> None:
+    outcome = outcomes[proposition.id]
+    assert outcome.verdict == proposition.expected
+    assert outcome.mutants
+    assert [mutant.verdict for mutant in outcome.mutants] == ["refuted"] * len(outcome.mutants)
+
+
+@pytest.mark.parametrize("proposition", PROPOSITIONS, ids=lambda p: p.id)
+def test_no_expected_verdict_rests_on_an_asymptotic_interval_alone(
+    proposition: st.Proposition, outcomes: dict[str, Any]
+) -> None:
+    assert any(
+        e.guaranteed and e.verdict in ("proved", "consistent", "refuted") for e in outcomes[proposition.id].evidence
+    )
+
+
+@pytest.mark.parametrize("proposition", PROPOSITIONS, ids=lambda p: p.id)
+def test_each_proposition_spends_at_most_its_share_of_alpha(
+    proposition: st.Proposition, outcomes: dict[str, Any], whole: st.Report
+) -> None:
+    spent = sum(evidence.alpha for evidence in outcomes[proposition.id].evidence)
+    assert spent <= whole.alpha / ALPHA_PARTS * (1 + 1e-12)
+
+
+def test_data_legs_cover_every_shipped_head(outcomes: dict[str, Any]) -> None:
+    names = [head.name for head in st.shipped_heads()]
+    for proposition_id in ("P05", "P09", "P16", "P19"):
+        data = [e for e in outcomes[proposition_id].evidence if e.kind == "data"]
+        assert [e.name.split(": ")[1] for e in data] == names
+        assert all(e.verdict is None for e in data)
+
+
+def test_one_worker_and_two_give_the_same_document(whole: st.Report) -> None:
+    assert comparable(st.verify(workers=1)) == comparable(whole)
+
+
+def test_one_id_alone_gives_what_it_gives_within_the_whole(whole: st.Report) -> None:
+    alone = comparable(st.verify("P09R", workers=1))["propositions"]
+    within = [p for p in comparable(whole)["propositions"] if p["id"] in ("P09", "P09R")]
+    assert alone == within
+
+
+def test_another_seed_gives_other_numbers_and_the_same_verdict() -> None:
+    first, second = (st.verify("P05", seed=seed, workers=1) for seed in (0, 1))
+    assert comparable(first)["propositions"] != comparable(second)["propositions"]
+    assert second.status == "as-expected"
+
+
+def test_naming_a_claim_brings_its_repair() -> None:
+    assert [o.proposition.id for o in st.verify("P07", workers=1).outcomes] == ["P07", "P07R"]
+
+
+def make(verdicts: list[str | None], expected: str = "proved", mutant: str = "refuted") -> st.Proposition:
+    def check_of(index: int, verdict: str | None) -> Any:
+        def check(cell: st.Cell) -> st.Evidence:
+            return st.Evidence(verdict, "data" if verdict is None else "exact")
+
+        check.__name__ = f"check_{index}"
+        return check
+
+    checks = [check_of(i, verdict) for i, verdict in enumerate(verdicts)]
+    return st.Proposition("X1", "title", "$1$", (), "here", expected, checks, [check_of(99, mutant)])
+
+
+@pytest.mark.parametrize(
+    ("proposition", "status", "code"),
+    [
+        (make(["proved"]), "as-expected", 0),
+        (make(["refuted"]), "contradicted", 1),
+        (make(["consistent"]), "contradicted", 1),
+        (make(["undecided"]), "undecided", 3),
+        (make(["undecided"], expected="undecided"), "as-expected", 0),
+        (make(["proved"], mutant="consistent"), "undecided", 3),
+        (make(["refuted"], expected="refuted"), "as-expected", 0),
+    ],
+    ids=["as declared", "refuted", "weaker", "undecided", "declared undecided", "escaped mutant", "declared refuted"],
+)
+def test_the_status_follows_from_the_verdicts(proposition: st.Proposition, status: str, code: int) -> None:
+    report = st.verify([proposition], workers=1)
+    assert (report.status, report.exit_code) == (status, code)
+
+
+def test_a_contradiction_wins_over_an_undecided_proposition() -> None:
+    two = [make(["undecided"]), st.Proposition("X2", "t", "s", (), "here", "proved", make(["refuted"]).checks)]
+    assert st.verify(two, workers=1).exit_code == 1
+
+
+def test_an_escaped_mutant_is_named() -> None:
+    report = st.verify([make(["proved"], mutant="consistent")], workers=1)
+    assert "check 99" in report.table()
+    assert report.evidence[0].verdict == "proved"
+
+
+def test_a_users_file_runs_in_workers_too(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(README_PROPOSITION)
+    first, second = (st.verify([str(file)], workers=workers) for workers in (1, 2))
+    assert first.status == "as-expected"
+    assert comparable(first) == comparable(second)
+
+
+README_PROPOSITION = (Path(__file__).parent.parent / "README.md").read_text().split("```python\n")[3].split("```")[0]
+
+
+def test_the_readme_lists_every_proposition_with_its_expected_verdict() -> None:
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    listed = [line.strip("|").split("|") for line in readme.splitlines() if line.startswith("| P")]
+    assert [(row[0].strip(), row[-1].strip(" *")) for row in listed] == [(p.id, p.expected) for p in PROPOSITIONS]
+
+
+def test_a_check_that_fails_with_an_error_is_named() -> None:
+    def broken(cell: st.Cell) -> st.Evidence:
+        raise ZeroDivisionError("no")
+
+    p = st.Proposition("X1", "title", "$1$", (), "here", "proved", [broken])
+    with pytest.raises(CheckError, match=r"X1.*broken.*ZeroDivisionError: no"):
+        st.verify([p], workers=1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"ids_or_propositions": "P99"}, "P99"),
+        ({"ids_or_propositions": []}, "no proposition"),
+        ({"ids_or_propositions": ["no_such_file.py"]}, "no such file"),
+        ({"budget": "huge"}, "budget"),
+        ({"seed": -1}, "seed"),
+        ({"alpha": 0.0}, "alpha"),
+        ({"workers": 0}, "workers"),
+        ({"backend": "abacus"}, "backend"),
+    ],
+)
+def test_bad_arguments_are_named(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        st.verify(**arguments)
+
+
+def test_a_file_without_propositions_or_with_a_syntax_error_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty.py").write_text("x = 1\n")
+    (tmp_path / "broken.py").write_text("def\n")
+    with pytest.raises(ValueError, match="defines no Proposition"):
+        load_propositions(tmp_path / "empty.py")
+    with pytest.raises(ValueError, match="SyntaxError"):
+        load_propositions(tmp_path / "broken.py")
+
+
+def test_a_report_shows_itself_without_script(whole: st.Report) -> None:
+    page = whole._repr_html_()
+    assert "P09R" in page
+    assert "<script" not in page
