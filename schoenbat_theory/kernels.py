@@ -177,9 +177,14 @@ class DotProductKernel:
         if not (largest <= self.radius and largest < math.inf):
             raise ValueError(f"t: the tail of {self.name} needs |t| <= {self.radius:g}, found {largest!r}")
         last = series.terms_needed(self.coefficient, largest, self.radius, n_max + 1)
-        if last is None:  # too close to the radius for direct summation; the tail is then no small number
-            return self(t) - self.partial_sum(t, n_max)
-        return self.partial_sum(t, last, n_max + 1)
+        with np.errstate(all="ignore"):  # an overflow is reported below
+            if last is None:  # too close to the radius for direct summation; the tail is then no small number
+                values = xp.asarray(self(t) - self.partial_sum(t, n_max))
+            else:
+                values = xp.asarray(self.partial_sum(t, last, n_max + 1))
+        if not bool(xp.all(xp.isfinite(values))):
+            raise ValueError(f"t: the tail of {self.name} overflows {t.dtype} at |t| = {largest!r}")
+        return values
 
     def squared_series(self, z: np.ndarray, n_min: int = 0, n_max: int | None = None) -> np.ndarray:
         """Return sum_{n_min <= n <= n_max} a_n^2 z^n on the host, ``inf`` where it diverges.

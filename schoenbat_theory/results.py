@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from schoenbat_theory.environment import environment
 from schoenbat_theory.files import write_whole
-from schoenbat_theory.markup import table
+from schoenbat_theory.markup import decimal, table
 from schoenbat_theory.propositions import Evidence, Proposition, combine, name, number
 
 __all__ = ["Outcome", "Report"]
@@ -153,11 +155,25 @@ class Report:
                 f"{o.proposition.id:<5} {o.proposition.expected:<11} {o.verdict:<11} {sign}  {caught:<8} "
                 f"{o.seconds:>7.1f}  {o.proposition.title}"
             )
-        real = [(o.proposition.id, e) for o in self.outcomes for e in o.evidence if e.kind == "data"]
-        if real:
-            lines += ["", f"on real activations ({self.data}); numbers, no verdict:"]
-            lines += [f"{i:<5} {e.name:<44} {e.note}" for i, e in real]
+        header, rows = self.activations()
+        if rows:
+            lines += ["", f"On real activations ({self.data}): numbers, no verdict.", ""]
+            lines += _columns([header, *rows])
         return "\n".join([*lines, "", *self.summary()])
+
+    def activations(self) -> tuple[list[str], list[list[str]]]:
+        """Return header and rows of one table of all "data" evidence: a row per head, a column per quantity."""
+        columns: dict[str, dict[str, str]] = {}
+        for o in self.outcomes:
+            for e in o.evidence:
+                if e.kind == "data":
+                    quantity, _, subject = e.name.rpartition(": ")
+                    spread = None if e.interval is None else e.interval[1] - e.interval[0]
+                    value = decimal(e.measured, spread or (e.measured or 0.0) / 10)
+                    columns.setdefault(f"{o.proposition.id} {quantity}", {})[subject] = value
+        subjects = list(dict.fromkeys(itertools.chain.from_iterable(columns.values())))
+        rows = [[subject, *(column.get(subject, "–") for column in columns.values())] for subject in subjects]
+        return ["", *columns], rows
 
     def summary(self) -> list[str]:
         """Return the closing sentences: how many as expected, and which error rate stands behind them."""
@@ -178,6 +194,24 @@ class Report:
     def _repr_html_(self) -> str:
         rows = [(o.proposition.id, o.proposition.title, o.proposition.expected, o.verdict) for o in self.outcomes]
         return table(("id", "proposition", "expected", "verdict"), rows, " ".join(self.summary()))
+
+
+def _columns(table: Sequence[Sequence[str]]) -> list[str]:
+    """Set a table in columns, the header wrapped to the width of its longest word, numbers to the right."""
+    widths = [
+        max(9, *(len(word) for word in head.split()), *(len(row[i]) for row in table[1:]))
+        for i, head in enumerate(table[0])
+    ]
+    heads = [textwrap.wrap(head, width) for head, width in zip(table[0], widths, strict=True)]
+    height = max(map(len, heads))
+    lines = [[head[i - height] if i >= height - len(head) else "" for head in heads] for i in range(height)]
+    body = [*lines, *table[1:]]
+    return [
+        "  ".join(
+            [row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))]
+        ).rstrip()
+        for row in body
+    ]
 
 
 def _outcome_dict(outcome: Outcome) -> dict[str, Any]:

@@ -19,6 +19,7 @@ __all__ = ["MAX_TERMS", "check_radius", "polynomial", "squared", "term", "terms_
 MAX_TERMS = 2048  # beyond it direct summation is slower and less accurate than any closed form
 
 
+@np.errstate(over="ignore", invalid="ignore")  # beyond the range of the dtype it is inf
 def polynomial(coefficients: np.ndarray, t: Array, n_min: int = 0) -> Array:
     """Return sum_{n >= n_min} c_n t^n by Horner's rule, elementwise, in the library and dtype of ``t``."""
     total = 0 * t

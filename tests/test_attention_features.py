@@ -96,6 +96,19 @@ def test_queries_and_keys_may_have_maps_of_their_own(rng):
     assert np.array_equal(found, feature_attention(q, k, v, positive))
 
 
+def test_two_draws_meet_column_by_column(rng):
+    q, k, v = rng.normal(size=(4, 3)) / 6, rng.normal(size=(5, 3)) / 6, np.arange(10.0).reshape(5, 2)
+    one, two = (RandomMaclaurin("exp", 16).draw(3, rng) for _ in range(2))
+    assert np.sum(one.degrees == 0) != np.sum(two.degrees == 0)  # as many constants could be merged by chance
+    numerator, denominator = dense(one(q), two(k), v)
+    found = feature_attention(q, k, v, (one, two))
+    # Sums of 16 + 5 terms; features of degree N err by N (d + 2) u.
+    errors = dense(np.abs(one(q)) + 1, np.abs(two(k)) + 1, np.abs(v) + 1)
+    units = 8 * U * (16 + 5 + 2 * max(one.degrees.max(), two.degrees.max()) * 5)
+    allowed = units * (errors[0] + np.abs(found) * errors[1][:, None]) / np.abs(denominator)[:, None]
+    assert np.all(np.abs(found - ratio(numerator, denominator)) <= allowed)
+
+
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("size", [1e3, 1e15])
 def test_log_weights_of_any_size_do_not_overflow(asarray, rng, causal, size):

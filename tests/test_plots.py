@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 import schoenbat_theory as st
 from schoenbat_theory import plots
+from schoenbat_theory.markup import decimal
 from schoenbat_theory.propositions import Evidence, Proposition, observe
 
 FIGURES = {
@@ -97,7 +98,7 @@ def test_an_unknown_kind_and_missing_numbers_are_named():
     ],
 )  # fmt: skip
 def test_numbers_have_the_digits_that_their_uncertainty_allows(x, width, text):
-    assert plots.decimal(x, width) == text
+    assert decimal(x, width) == text
 
 
 def test_figures_are_saved_as_whole_files_with_safe_names(tmp_path):

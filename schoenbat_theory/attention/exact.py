@@ -104,7 +104,7 @@ def _rows(
         t = q @ xp.matrix_transpose(k_block)  # (..., rows, columns)
         if not bool(xp.all(xp.isfinite(t))):  # -inf would pass for a masked key
             raise ValueError(f"q, k: finite, but an inner product overflows {t.dtype}; scale down or use float64")
-        seen = causal_mask(q, rows, columns) if causal and columns.stop > rows.start else None
+        seen = causal_mask(q, rows, columns) if causal else None
         if seen is not None:  # a key that is not seen may lie beyond the radius
             t = xp.where(seen, t, xp.zeros_like(t))
         weights, exponent = _split(kernel, kernel.clip(t, q.shape[-1]))

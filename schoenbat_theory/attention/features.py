@@ -129,8 +129,9 @@ def feature_attention(
     weights = key_weights(k, k.shape[-2], key_mask, key_log_weights)
     k, v = hide(k, weights), hide(v, weights)
     _check_radius(q, k, phi_k)
-    map_q: Any = getattr(phi_q, "merged", phi_q)
-    map_k: Any = getattr(phi_k, "merged", phi_k)
+    map_q, map_k = phi_q, phi_k
+    if phi_q is phi_k:  # two draws merge different numbers of constants, so only one draw may merge them
+        map_q = map_k = getattr(phi_q, "merged", phi_q)
     shape = broadcast_shapes(arrays=lead, draw=tuple(getattr(phi_q, "shape", ())))
     sums, _ = _accumulate(
         lambda r: map_q(q[..., r.start : r.stop, :]),

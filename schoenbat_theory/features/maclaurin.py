@@ -38,6 +38,7 @@ from schoenbat_theory.markup import inline_math
 __all__ = ["MaclaurinDraw", "RandomMaclaurin", "check_norms", "load_draw", "rademacher_moment"]
 
 
+@np.errstate(all="ignore")  # an overflow is inf or NaN, which laws refuse
 def rademacher_moment(x: Array, y: Array, z: Array | None = None) -> Array:
     r"""Return T = E[<w, x>^2 <w, y> <w, z>] for w uniform on {-1, 1}^d, elementwise over leading axes.
 
@@ -146,7 +147,10 @@ class RandomMaclaurin:
         if n_random and self.degrees.max_degree is None:
             check_norms(x, y, self.kernel.radius, self.kernel.name)
         t = to_host(self.kernel.clip(t, x.shape[-1])).astype(np.float64)
-        return asarray_like(self.degrees.mean(self.kernel, t, n_random), x)
+        result = self.degrees.mean(self.kernel, t, n_random)
+        if not np.isfinite(result).all():
+            raise ValueError(f"x, y: the mean at <x, y> = {float(t[~np.isfinite(result)][0]):g} overflows float64")
+        return asarray_like(result, x)
 
     def variance(self, x: Array, y: Array) -> Array:
         r"""Return the variance of <phi(x), phi(y)> at full width, ``inf`` where it is infinite.
@@ -162,6 +166,7 @@ class RandomMaclaurin:
         result = self._covariance(t, t, rademacher_moment(x, y), x)
         return xp.maximum(result, xp.zeros_like(result))  # Cauchy-Schwarz; rounding may say otherwise
 
+    @np.errstate(all="ignore")  # an overflow is found in the moments
     def row_covariance(self, q: Array, k: Array) -> Array:
         r"""Return the covariances of the estimates <phi(q), phi(k_j)> in the row of one query, (..., m, m).
 
@@ -220,6 +225,8 @@ class RandomMaclaurin:
         dim = like.shape[-1]
         t, u = (to_host(self.kernel.clip(one, dim)).astype(np.float64) for one in (t, u))
         moment = to_host(moment).astype(np.float64)
+        if not np.isfinite(moment).all():
+            raise ValueError(f"x, y: finite, but their moments overflow {like.dtype}; scale down or use float64")
         return asarray_like(self.degrees.covariance(self.kernel, t, u, moment, self._n_random(dim)), like)
 
     def _inner(self, x: Array, y: Array) -> Array:
@@ -228,12 +235,14 @@ class RandomMaclaurin:
             raise ValueError(f"x, y: expected (..., d) with one d, found {tuple(x.shape)}, {tuple(y.shape)}")
         broadcast_shapes(x=tuple(x.shape[:-1]), y=tuple(y.shape[:-1]))
         check_finite(x=x, y=y)
-        return xp.asarray(xp.sum(x * y, axis=-1))
+        with np.errstate(all="ignore"):  # an overflow is found by the kernel
+            return xp.asarray(xp.sum(x * y, axis=-1))
 
     def _repr_html_(self) -> str:
         return inline_math(repr(self))
 
 
+@np.errstate(over="ignore")
 def check_norms(x: Array, y: Array, radius: float, name: str) -> None:
     """Raise ``ValueError`` where ||x|| ||y||, elementwise over leading axes, exceeds ``radius`` beyond rounding."""
     if math.isinf(radius):

@@ -177,7 +177,7 @@ def plot_weights(evidence: Evidence, *, ax: Sequence[Axes] | None = None) -> Axe
             one.set(title=words(title), xlabel="key")
         axes[0].set_ylabel("query")
         bar = axes[0].figure.colorbar(picture, ax=list(axes), orientation="horizontal", aspect=40, pad=0.04)
-        bar.setlabel_of("weight × number of keys (1 = uniform)")
+        bar.set_label("weight × number of keys (1 = uniform)")
         decades(bar.ax.xaxis)
         return axes[0]
 
