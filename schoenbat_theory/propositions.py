@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from schoenbat_theory.markup import decimal, inline_math, table
+
 __all__ = ["VERDICTS", "Cell", "Check", "Evidence", "Proposition", "combine", "decide", "observe"]
 
 VERDICTS = ("proved", "consistent", "refuted", "undecided", "vacuous")
@@ -55,6 +57,11 @@ class Evidence:
     def __post_init__(self) -> None:
         if self.verdict is not None and self.verdict not in VERDICTS:
             raise ValueError(f"verdict: expected one of {', '.join(VERDICTS)} or None, found {self.verdict!r}")
+
+    def _repr_html_(self) -> str:
+        interval = "–" if self.interval is None else "[{}, {}]".format(*map(decimal, self.interval))
+        row = (self.name, self.verdict or "–", decimal(self.measured), decimal(self.predicted), interval, self.note)
+        return table(("evidence", "verdict", "measured", "predicted", "interval", ""), [row], self.inequality)
 
     def but(self, **changes: Any) -> Evidence:
         """Return a copy with ``changes``; ``figure`` is merged into the figure that is there."""
@@ -125,8 +132,6 @@ class Proposition:
             raise ValueError(f"checks, mutants: proposition {self.id} has two of one name, {sorted(names)}")
 
     def _repr_html_(self) -> str:
-        from schoenbat_theory.markup import inline_math, table
-
         rows = [("statement", self.statement), ("source", self.source), ("expected", self.expected)]
         rows[1:1] = [("hypothesis", hypothesis) for hypothesis in self.hypotheses]
         return f"<h4>{inline_math(f'{self.id}: {self.title}')}</h4>" + table(("", ""), rows)

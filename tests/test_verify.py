@@ -4,9 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import array_api_strict
+import numpy as np
 import pytest
+import threadpoolctl
 
 import schoenbat_theory as st
+from schoenbat_theory.sampling import stream
 from schoenbat_theory.verify import ALPHA_PARTS, CheckError, builtin_propositions, load_propositions
 
 PROPOSITIONS = [p for group in builtin_propositions().values() for p in group]
@@ -86,6 +90,31 @@ def test_one_id_alone_gives_what_it_gives_within_the_whole(whole: st.Report) -> 
     alone = comparable(st.verify("P09R", workers=1))["propositions"]
     within = [p for p in comparable(whole)["propositions"] if p["id"] in ("P09", "P09R")]
     assert alone == within
+
+
+CHECKS = [(p, kind, check) for p in PROPOSITIONS for kind in ("checks", "mutants") for check in getattr(p, kind)]
+
+
+@pytest.mark.parametrize(("proposition", "kind", "check"), CHECKS, ids=[f"{p.id} {c.__name__}" for p, _, c in CHECKS])
+def test_every_check_says_the_same_on_a_library_that_refuses_numpy(
+    proposition: st.Proposition, kind: str, check: Any
+) -> None:
+    """A small budget on array-api-strict's second device, the stand-in for a GPU, and on NumPy."""
+    device = array_api_strict.Device("device1")
+    backends = [np.asarray, lambda x: array_api_strict.asarray(np.asarray(x), device=device)]
+    found = []
+    for asarray in backends:
+        rng = stream(0, proposition.id, kind, check.__name__)
+        with threadpoolctl.threadpool_limits(1):
+            evidence = check(
+                st.Cell(rng, 1e-5, draws=1 << 13, repeats=4, heads=st.shipped_heads()[:1], asarray=asarray)
+            )
+        found.append([evidence] if isinstance(evidence, st.Evidence) else list(evidence))
+    for one, other in zip(*found, strict=True):
+        assert one.verdict == other.verdict
+        if one.measured is not None:
+            # Different summation orders of at most 2^13 x 512 terms, relative to means of the size measured.
+            assert other.measured == pytest.approx(one.measured, rel=2.0**-30, abs=2.0**-30)
 
 
 def test_another_seed_gives_other_numbers_and_the_same_verdict() -> None:
