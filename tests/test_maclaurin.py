@@ -136,8 +136,7 @@ def test_without_a_largest_degree_the_variance_is_the_whole_series(name, exact_b
 def test_a_law_reaches_degrees_that_follow_a_gap():
     kernel = polynomial(12)  # t^12: a_0 .. a_11 are 0
     law, x = RandomMaclaurin(kernel, 4, "geometric"), np.array([0.75])
-    exact = (2 * 2.0**12 - 1) * 0.75**48 / 4  # (a^2 / q_12) V^12 - t^24, over 4 features
-    exact = (2.0**13 * 0.75**48 - 0.75**48) / 4
+    exact = (2.0**13 * 0.75**48 - 0.75**48) / 4  # (a^2 / q_12) V^12 - t^24, over 4 features
     assert abs(float(law.variance(x, x)) - exact) <= 64 * U * exact
 
 
@@ -163,6 +162,9 @@ def test_no_mean_exists_beyond_the_radius():
     for degrees in ("geometric", "h01"):
         with pytest.raises(ValueError, match=r"the random series of inv needs \|\|x\|\| \|\|y\|\| <= 1"):
             RandomMaclaurin("inv", 8, degrees).mean(x, y)
+    many = np.stack([np.array([0.0, 1e200]), x])  # the first pair has <x, y> = 0 and a square that overflows
+    with pytest.raises(ValueError, match="the random series of inv"):
+        RandomMaclaurin("inv", 8).mean(many, np.stack([np.zeros(2), y]))
     assert RandomMaclaurin("inv", 8, "released").mean(x, y) == 1
     assert RandomMaclaurin("inv", 3, "h01").mean(x, y) == 1  # nothing random is left
 

@@ -58,6 +58,14 @@ def test_a_constant_token_has_no_direction(asarray, value, d):
         pre_scale(asarray(x))
 
 
+def test_a_token_that_differs_by_rounding_alone_has_no_direction(asarray):
+    x = np.array([[0.3, 0.1 + 0.2, 0.3]])
+    assert x[0, 0] != x[0, 1]
+    with pytest.raises(ValueError, match=r"x: token \(0,\) is constant"):
+        pre_scale(asarray(x))
+    pre_scale(asarray(np.array([[0.3, 0.3 + 1e-12, 0.3]])))  # a difference of many roundings is one
+
+
 def test_a_masked_token_is_zeros_whatever_it_holds(asarray):
     x = np.array([[1.0, 2.0, 3.0], [7.0, 7.0, 7.0], [np.nan, np.inf, 0.0]])
     mask = np.array([True, False, False])

@@ -242,15 +242,16 @@ class RandomMaclaurin:
         return inline_math(repr(self))
 
 
-@np.errstate(over="ignore")
+@np.errstate(over="ignore", invalid="ignore")  # 0 times a square that overflows is NaN, and no norm beyond
 def check_norms(x: Array, y: Array, radius: float, name: str) -> None:
     """Raise ``ValueError`` where ||x|| ||y||, elementwise over leading axes, exceeds ``radius`` beyond rounding."""
     if math.isinf(radius):
         return
     xp = namespace(x)
     norms = xp.sqrt(xp.sum(x * x, axis=-1) * xp.sum(y * y, axis=-1))
-    largest = float(xp.max(norms)) if math.prod(norms.shape) else 0.0
-    if largest > radius * (1 + (x.shape[-1] + 4) * eps(x)):  # sums of d squares err by d u, halved by the root
+    beyond = norms > radius * (1 + (x.shape[-1] + 4) * eps(x))  # sums of d squares err by d u, halved by the root
+    if bool(xp.any(beyond)):
+        largest = float(xp.max(xp.where(beyond, norms, xp.zeros_like(norms))))
         raise ValueError(
             f"the random series of {name} needs ||x|| ||y|| <= {radius:g}, found ||x|| ||y|| = {largest:.6g}"
         )
