@@ -112,7 +112,7 @@ class DotProductKernel:
         array([1.    , 1.6931])
         """
         if isinstance(t, int | float):
-            return float(self(np.asarray([t], dtype=np.float64))[0])
+            return float(self(_scalar(t))[0])
         xp = check_floating(t=t)
         if math.prod(t.shape) == 0:
             return xp.zeros_like(t)
@@ -169,7 +169,7 @@ class DotProductKernel:
         True
         """
         if isinstance(t, int | float):
-            return float(self.tail(np.asarray([t], dtype=np.float64), n_max)[0])
+            return float(self.tail(_scalar(t), n_max)[0])
         xp = check_floating(t=t)
         if math.prod(t.shape) == 0:
             return xp.zeros_like(t)
@@ -290,6 +290,14 @@ def _coefficients(coefficient: Callable[[int], Any], name: str, length: int) -> 
             raise ValueError(f"kernel {name}: Schoenberg's condition needs finite a_n >= 0, found a_{n} = {a}")
         values[n] = float(a)
     return values
+
+
+def _scalar(t: float) -> np.ndarray:
+    """Return a Python number as an array of one; an int beyond float64 is infinite, and refused as such."""
+    try:
+        return np.asarray([t], dtype=np.float64)
+    except OverflowError:
+        return np.asarray([math.inf])
 
 
 def _check_closed_form(kernel: DotProductKernel) -> None:

@@ -17,7 +17,18 @@ import numpy as np
 
 from schoenbat_theory.markup import decimal, inline_math, table
 
-__all__ = ["VERDICTS", "Cell", "Check", "Evidence", "Proposition", "combine", "decide", "observe"]
+__all__ = [
+    "VERDICTS",
+    "Cell",
+    "Check",
+    "Evidence",
+    "Proposition",
+    "check_name",
+    "combine",
+    "decide",
+    "json_number",
+    "observe",
+]
 
 VERDICTS = ("proved", "consistent", "refuted", "undecided", "vacuous")
 
@@ -127,7 +138,7 @@ class Proposition:
             )
         if not self.checks:
             raise ValueError(f"checks: proposition {self.id} has none")
-        names = [name(check) for check in (*self.checks, *self.mutants)]
+        names = [check_name(check) for check in (*self.checks, *self.mutants)]
         if len(set(names)) != len(names):
             raise ValueError(f"checks, mutants: proposition {self.id} has two of one name, {sorted(names)}")
 
@@ -137,7 +148,7 @@ class Proposition:
         return f"<h4>{inline_math(f'{self.id}: {self.title}')}</h4>" + table(("", ""), rows)
 
 
-def name(check: Check) -> str:
+def check_name(check: Check) -> str:
     """Return how a check is called in evidence: its function name with spaces."""
     return getattr(check, "__name__", type(check).__name__).replace("_", " ").strip()
 
@@ -174,7 +185,7 @@ def combine(verdicts: Sequence[str | None]) -> str:
     return "undecided"
 
 
-def number(x: Any) -> float | str | None:
+def json_number(x: Any) -> float | str | None:
     """Return ``x`` as JSON can hold it: a float, "inf", "-inf", or ``None`` for NaN and nothing."""
     if x is None or math.isnan(x):
         return None

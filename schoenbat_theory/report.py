@@ -20,7 +20,7 @@ from schoenbat_theory.markup import decimal, inline_math
 from schoenbat_theory.propositions import Evidence
 from schoenbat_theory.results import Outcome, Report
 
-__all__ = ["page"]
+__all__ = ["Section", "page"]
 
 VERDICTS = {  # verdict: (sign, what it means and what it does not)
     "proved": ("∎", "Decided by enumeration or algebra, in the cases that the check names; no sampling is involved."),

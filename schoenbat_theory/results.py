@@ -13,7 +13,7 @@ from typing import Any
 from schoenbat_theory.environment import environment
 from schoenbat_theory.files import write_whole
 from schoenbat_theory.markup import decimal, table
-from schoenbat_theory.propositions import Evidence, Proposition, combine, name, number
+from schoenbat_theory.propositions import Evidence, Proposition, check_name, combine, json_number
 
 __all__ = ["Outcome", "Report"]
 
@@ -64,7 +64,7 @@ class Outcome:
 
     def _in_order(self, kind: str) -> list[Evidence]:
         done = self.found[kind]
-        return [e for check in getattr(self.proposition, kind) for e in done.get(name(check), [])]
+        return [e for check in getattr(self.proposition, kind) for e in done.get(check_name(check), [])]
 
 
 @dataclass
@@ -168,6 +168,8 @@ class Report:
             for e in o.evidence:
                 if e.kind == "data":
                     quantity, _, subject = e.name.rpartition(": ")
+                    if not quantity:  # one number, of no head in particular
+                        quantity, subject = subject, "all"
                     spread = None if e.interval is None else e.interval[1] - e.interval[0]
                     value = decimal(e.measured, spread or (e.measured or 0.0) / 10)
                     columns.setdefault(f"{o.proposition.id} {quantity}", {})[subject] = value
@@ -234,9 +236,9 @@ def _evidence_dict(evidence: Evidence) -> dict[str, Any]:
         "name": evidence.name,
         "kind": evidence.kind,
         "verdict": evidence.verdict,
-        "measured": number(evidence.measured),
-        "predicted": number(evidence.predicted),
-        "interval": None if interval is None else [number(limit) for limit in interval],
+        "measured": json_number(evidence.measured),
+        "predicted": json_number(evidence.predicted),
+        "interval": None if interval is None else [json_number(limit) for limit in interval],
         "draws": evidence.draws,
         "comparisons": evidence.comparisons,
         "inequality": evidence.inequality,

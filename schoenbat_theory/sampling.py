@@ -28,7 +28,7 @@ def stream(seed: int, *address: str) -> np.random.Generator:
     >>> float(stream(0, "P05", "sampled").random()) == float(stream(0, "P05", "sampled").random())
     True
     """
-    digest = hashlib.sha256("\\x1f".join(address).encode()).digest()
+    digest = hashlib.sha256("\0".join(address).encode()).digest()
     key = tuple(int.from_bytes(digest[i : i + 4], "little") for i in range(0, 16, 4))
     return np.random.Generator(np.random.PCG64DXSM(np.random.SeedSequence(seed, spawn_key=key)))
 

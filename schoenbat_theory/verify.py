@@ -21,8 +21,7 @@ import threadpoolctl
 
 from schoenbat_theory.activations import load_heads, shipped_heads
 from schoenbat_theory.arrays import backend_asarray
-from schoenbat_theory.propositions import Cell, Check, Evidence, Proposition
-from schoenbat_theory.propositions import name as name_of
+from schoenbat_theory.propositions import Cell, Check, Evidence, Proposition, check_name
 from schoenbat_theory.results import Outcome, Report
 from schoenbat_theory.sampling import stream
 
@@ -84,7 +83,7 @@ def verify(
     try:
         for index, evidence in results:
             task = tasks[index]
-            outcomes[task.proposition.id].add(task.kind, name_of(task.check), evidence)
+            outcomes[task.proposition.id].add(task.kind, check_name(task.check), evidence)
     except KeyboardInterrupt:
         results.close()
         report.interrupt()
@@ -155,7 +154,7 @@ class _Task:
 
     def run(self, settings: _Settings) -> list[Evidence]:
         """Return the evidence of this cell, named, timed, with BLAS on one thread."""
-        address = (self.proposition.id, self.kind, name_of(self.check))
+        address = (self.proposition.id, self.kind, check_name(self.check))
         cell = Cell(
             rng=stream(settings.seed, *address),
             alpha=settings.alpha / ALPHA_PARTS / len(self.proposition.checks),
@@ -182,7 +181,7 @@ class _Task:
         try:
             return self.check(cell)
         except Exception as error:
-            where = f"proposition {self.proposition.id}, check {name_of(self.check)!r}"
+            where = f"proposition {self.proposition.id}, check {check_name(self.check)!r}"
             raise CheckError(f"{where}: {type(error).__name__}: {error}") from error
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import schoenbat_theory as st
-from schoenbat_theory.propositions import VERDICTS, combine, number
+from schoenbat_theory.propositions import VERDICTS, combine, json_number
 
 
 def holds(cell: st.Cell) -> st.Evidence:
@@ -78,11 +78,11 @@ def test_changes_merge_into_the_figure() -> None:
 
 
 def test_numbers_that_json_cannot_hold_are_written_out() -> None:
-    assert number(np.inf) == "inf"
-    assert number(-np.inf) == "-inf"
-    assert number(np.nan) is None
-    assert number(None) is None
-    assert number(np.float64(0.5)) == 0.5
+    assert json_number(np.inf) == "inf"
+    assert json_number(-np.inf) == "-inf"
+    assert json_number(np.nan) is None
+    assert json_number(None) is None
+    assert json_number(np.float64(0.5)) == 0.5
 
 
 def test_a_proposition_shows_itself_with_its_text_escaped() -> None:

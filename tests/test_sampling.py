@@ -26,7 +26,7 @@ def test_the_same_address_gives_the_same_numbers_and_another_gives_others():
 
 def test_streams_do_not_depend_on_the_process_or_the_platform():
     # PCG64DXSM and SeedSequence are frozen by NumPy's stability policy, SHA-256 by its standard.
-    assert stream(0, "P05", "sampled").integers(1 << 30, size=3).tolist() == [808780272, 29645470, 1053685667]
+    assert stream(0, "P05", "sampled").integers(1 << 30, size=3).tolist() == [949602258, 1059506180, 2032618]
 
 
 def test_two_streams_are_uncorrelated():

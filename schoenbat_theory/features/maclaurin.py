@@ -113,9 +113,11 @@ class RandomMaclaurin:
         """
         if not isinstance(dim, int | np.integer) or dim < 1:
             raise ValueError(f"dim: expected an int >= 1, found {dim!r}")
+        if not isinstance(shape, tuple):
+            raise TypeError(f"shape: expected a tuple of leading axes, found {shape!r}")
         rng = as_generator(rng)
         n_random, exact = self._n_random(dim), self.degrees.exact_below
-        degrees = self.degrees.sample(n_random, rng, tuple(shape))
+        degrees = self.degrees.sample(n_random, rng, shape)
         n_max = int(degrees.max(initial=0))
         with np.errstate(divide="ignore", invalid="ignore"):  # degrees that cannot occur have count 0
             squares = self.kernel.coefficients(n_max) / self.degrees.expected_counts(n_random, n_max)
