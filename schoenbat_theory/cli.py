@@ -78,7 +78,7 @@ def _verify(options: argparse.Namespace) -> int:
         progress=sys.stderr.isatty() and not options.json,
     )
     if out is not None:
-        from schoenbat_theory.plots import save_figures
+        from schoenbat_theory.report import save_figures
 
         result.to_json(out / "verify.json")
         save_figures(result, out / "figures")

@@ -1,4 +1,4 @@
-"""A report as one HTML page: no script, nothing fetched, formulas as MathML, figures as SVG.
+"""A report as one HTML page and as figures: no script, nothing fetched, formulas as MathML, figures as SVG.
 
 Every text of a proposition is input: jinja2 escapes it, `markup.inline_math` escapes what surrounds a
 formula, and matplotlib escapes what stands in a figure.
@@ -6,8 +6,10 @@ formula, and matplotlib escapes what stands in a figure.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -15,12 +17,12 @@ from markupsafe import Markup
 
 from schoenbat_theory import plots
 from schoenbat_theory.environment import environment
-from schoenbat_theory.files import slug, unused
+from schoenbat_theory.files import slug, unused, write_whole
 from schoenbat_theory.markup import decimal, inline_math
 from schoenbat_theory.propositions import Evidence
 from schoenbat_theory.results import Outcome, Report
 
-__all__ = ["Section", "page"]
+__all__ = ["Section", "page", "save_figures"]
 
 VERDICTS = {  # verdict: (sign, what it means and what it does not)
     "proved": ("∎", "Decided by enumeration or algebra, in the cases that the check names; no sampling is involved."),
@@ -87,6 +89,23 @@ def page(report: Report) -> str:
         kinds=KINDS,
         machine=_machine(),
     )
+
+
+def save_figures(report: Report, folder: str | os.PathLike[str]) -> list[Path]:
+    """Write one SVG file per evidence that has a figure, e.g. ``P05-sampled.svg``; return their paths.
+
+    ``folder``   is made if it is missing; names hold letters, digits and hyphens only.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths: dict[str, Path] = {}
+    for outcome in report.outcomes:
+        for evidence in outcome.evidence:
+            if evidence.figure is not None:
+                stem = unused(f"{slug(outcome.proposition.id)}-{slug(evidence.name).lower()}", paths)
+                paths[stem.lower()] = folder / f"{stem}.svg"
+                write_whole(paths[stem.lower()], plots.svg_file(evidence, stem))
+    return list(paths.values())
 
 
 def _environment() -> jinja2.Environment:

@@ -5,21 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from schoenbat_theory.arrays import Array
-
-if TYPE_CHECKING:
-    from schoenbat_theory.kernels import DotProductKernel
 
 __all__ = ["MAX_TERMS", "check_radius", "polynomial", "squared", "term", "terms_needed"]
 
 MAX_TERMS = 2048  # beyond it direct summation is slower and less accurate than any closed form
 
 
-@np.errstate(over="ignore", invalid="ignore")  # beyond the range of the dtype it is inf
 def polynomial(coefficients: np.ndarray, t: Array, n_min: int = 0) -> Array:
     """Return sum_{n >= n_min} c_n t^n by Horner's rule, elementwise, in the library and dtype of ``t``."""
     total = 0 * t
@@ -61,8 +57,11 @@ def terms_needed(coefficient: Callable[[int], Any], t: float, radius: float, sta
     return last if last < start + MAX_TERMS // 2 else None  # a polynomial: what follows is zero
 
 
-def squared(kernel: DotProductKernel, z: np.ndarray, n_min: int, n_max: int | None) -> np.ndarray:
-    """Return sum_{n_min <= n <= n_max} a_n^2 z^n in float64; see `DotProductKernel.squared_series`."""
+def squared(kernel: Any, z: np.ndarray, n_min: int, n_max: int | None) -> np.ndarray:
+    """Return sum_{n_min <= n <= n_max} a_n^2 z^n in float64; see `DotProductKernel.squared_series`.
+
+    ``kernel`` has a name, a radius, coefficient(n), coefficients(n_max) and squared(z) or ``None``.
+    """
     if n_max is not None:
         return polynomial(kernel.coefficients(n_max) ** 2, z, n_min)
     limit = kernel.radius**2
@@ -86,7 +85,7 @@ def squared(kernel: DotProductKernel, z: np.ndarray, n_min: int, n_max: int | No
     return result
 
 
-def _squared_sum(kernel: DotProductKernel, z: np.ndarray, n_min: int) -> np.ndarray:
+def _squared_sum(kernel: Any, z: np.ndarray, n_min: int) -> np.ndarray:
     largest = float(np.max(np.abs(z), initial=0.0))
     last = terms_needed(lambda n: kernel.coefficient(n) ** 2, largest, kernel.radius**2, n_min)
     if last is None:

@@ -9,6 +9,7 @@ import schoenbat_theory as st
 from schoenbat_theory import plots
 from schoenbat_theory.markup import decimal
 from schoenbat_theory.propositions import Evidence, Proposition, observe
+from schoenbat_theory.report import save_figures
 
 FIGURES = {
     "sequence": {
@@ -106,7 +107,7 @@ def test_figures_are_saved_as_whole_files_with_safe_names(tmp_path):
         return [evidence("tail", "../x"), evidence("rate", "../x"), observe(name="no figure")]
 
     p = Proposition("P/5 é", "t", "s", (), "none", "consistent", [same_name])
-    paths = plots.save_figures(st.verify([p], workers=1), tmp_path / "new")
+    paths = save_figures(st.verify([p], workers=1), tmp_path / "new")
     assert [path.name for path in paths] == ["P-5-same-name-x.svg", "P-5-same-name-x-2.svg"]
     root = ElementTree.parse(paths[0]).getroot()
     assert root.tag == "{http://www.w3.org/2000/svg}svg"

@@ -11,7 +11,7 @@ global state; text is set in Unicode, not in mathtext, so a reader's ``$`` is a 
 """
 
 from schoenbat_theory.plots.charts import plot_bars, plot_rate, plot_sequence, plot_tail, plot_weights
-from schoenbat_theory.plots.vector import READING, plot, save_figures, svg
+from schoenbat_theory.plots.vector import READING, plot, svg, svg_file
 
 __all__ = [
     "READING",
@@ -21,6 +21,6 @@ __all__ = [
     "plot_sequence",
     "plot_tail",
     "plot_weights",
-    "save_figures",
     "svg",
+    "svg_file",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import re
 import textwrap
@@ -55,10 +56,10 @@ STYLE: Any = {  # typed by name and version in matplotlib's stubs
 class HouseFigure(Figure):
     """A figure that a notebook shows as SVG, with or without pyplot."""
 
-    def _repr_html_(self) -> str:
-        from schoenbat_theory.plots.vector import inline, key_of  # they need the style, so they come later
-
-        return inline(self, "figure", key_of(str(id(self))))
+    def _repr_svg_(self) -> str:
+        buffer = io.StringIO()
+        self.savefig(buffer, format="svg")
+        return buffer.getvalue()
 
 
 def words(text: Any, most: int = 44) -> str:

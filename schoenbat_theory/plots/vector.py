@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import re
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib
 from matplotlib.axes import Axes
 
-from schoenbat_theory.files import slug, unused, write_whole
 from schoenbat_theory.plots.charts import plot_bars, plot_rate, plot_sequence, plot_tail, plot_weights
 from schoenbat_theory.plots.style import STYLE, readable
 from schoenbat_theory.propositions import Evidence
-from schoenbat_theory.results import Report
 
-__all__ = ["PLOTS", "READING", "describe", "inline", "key_of", "plot", "save_figures", "svg"]
+__all__ = ["PLOTS", "READING", "describe", "inline", "key_of", "plot", "svg", "svg_file"]
 
 READING = {  # one sentence on how to read each kind
     "sequence": "Estimate and its confidence sequence against the number of draws; the line is the target, the grey band its margin.",
@@ -70,26 +66,14 @@ def svg(evidence: Evidence, *, key: str | None = None) -> str:
     return inline(plot(evidence).figure, describe(evidence), key_of(key or repr((evidence.name, evidence.figure))))
 
 
-def save_figures(report: Report, folder: str | os.PathLike[str]) -> list[Path]:
-    """Write one SVG file per evidence that has a figure, e.g. ``P05-sampled-squares.svg``; return their paths.
-
-    ``folder``   is made if it is missing; names hold letters, digits and hyphens only.
-    """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    paths: dict[str, Path] = {}
-    for outcome in report.outcomes:
-        for evidence in outcome.evidence:
-            if evidence.figure is not None:
-                stem = unused(f"{slug(outcome.proposition.id)}-{slug(evidence.name).lower()}", paths)
-                root = _root(plot(evidence).figure, key_of(stem), background="white")
-                title = ElementTree.Element("title")
-                title.text = describe(evidence)
-                root.insert(0, title)
-                root.set("xmlns", "http://www.w3.org/2000/svg")
-                paths[stem.lower()] = folder / f"{stem}.svg"
-                write_whole(paths[stem.lower()], ElementTree.tostring(root, encoding="unicode") + "\n")
-    return list(paths.values())
+def svg_file(evidence: Evidence, key: str) -> str:
+    """Return the figure of ``evidence`` as the text of an SVG file with a title, on white; ``key`` as in `svg`."""
+    root = _root(plot(evidence).figure, key_of(key), background="white")
+    title = ElementTree.Element("title")
+    title.text = describe(evidence)
+    root.insert(0, title)
+    root.set("xmlns", "http://www.w3.org/2000/svg")
+    return ElementTree.tostring(root, encoding="unicode") + "\n"
 
 
 def describe(evidence: Evidence) -> str:
