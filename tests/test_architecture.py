@@ -18,9 +18,9 @@ PACKAGE = "schoenbat_theory"
 
 # Storeys, from the ground up: a module imports from its own storey and from those below it in its wing. A module that
 # is missing here fails; so does one on a wrong storey. A package stands for all of its modules.
-GROUND = ["arrays", "files", "markup", "environment"]
+GROUND = ["arrays", "files", "markup", "environment", "activations"]
 MATHEMATICS = [
-    ["series", "kernels", "degrees", "scaling", "enumeration", "activations"],
+    ["series", "kernels", "degrees", "scaling", "enumeration"],
     ["bounds", "features"],
     ["attention"],
 ]

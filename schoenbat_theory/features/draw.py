@@ -45,8 +45,8 @@ class MaclaurinDraw:
     """
 
     dim: int
-    degrees: np.ndarray
-    scale: np.ndarray
+    degrees: np.ndarray = field(repr=False)
+    scale: np.ndarray = field(repr=False)
     bits: np.ndarray = field(repr=False)
     constant: float | None
     linear: float | None
