@@ -25,7 +25,7 @@ from schoenbat_theory.attention.schoenbat import prepare
 from schoenbat_theory.bounds import hoeffding_tail, maclaurin_range
 from schoenbat_theory.checks import check_mean, check_rate, check_tail
 from schoenbat_theory.degrees import FixedDegrees, GeometricDegrees
-from schoenbat_theory.enumeration import product_moment, sign_vectors
+from schoenbat_theory.enumeration import central_moments, product_moment, sign_vectors
 from schoenbat_theory.environment import version as _version
 from schoenbat_theory.features import MaclaurinDraw, RandomMaclaurin, load_draw
 from schoenbat_theory.features.maclaurin import rademacher_moment
@@ -51,6 +51,7 @@ __all__ = [
     "RandomMaclaurin",
     "Report",
     "attention_sums",
+    "central_moments",
     "check_mean",
     "check_rate",
     "check_tail",

@@ -6,7 +6,9 @@ import itertools
 
 import numpy as np
 
-__all__ = ["product_moment", "sign_vectors"]
+from schoenbat_theory.kernels import DotProductKernel, get_kernel
+
+__all__ = ["central_moments", "product_moment", "sign_vectors"]
 
 LARGEST = 20  # 2^20 sign vectors of length 20 are 168 MB in float64
 
@@ -23,7 +25,7 @@ def sign_vectors(dim: int) -> np.ndarray:
 
 
 def product_moment(x: np.ndarray, y: np.ndarray, order: int) -> np.ndarray:
-    """Return E[(<w, x> <w, y>)^order] for w uniform on {-1, 1}^d, by enumeration, over leading axes.
+    """Return M_k = E[(<w, x> <w, y>)^k] for w uniform on {-1, 1}^d, k = order, by enumeration, over leading axes.
 
     ``x, y`` (..., d), integers (then the sum is exact until the division by 2^d) or floats; returns (...) float64.
 
@@ -33,3 +35,28 @@ def product_moment(x: np.ndarray, y: np.ndarray, order: int) -> np.ndarray:
     signs = sign_vectors(x.shape[-1])
     products = (x @ signs.T) * (y @ signs.T)  # (..., 2^d)
     return np.sum(products**order, axis=-1) / len(signs)
+
+
+def central_moments(
+    kernel: str | DotProductKernel, x: np.ndarray, y: np.ndarray, *, terms: int = 60
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return variance and fourth central moment of one geometric (p = 2) feature's estimate of f(<x, y>).
+
+        E X^k = sum_n 2^{(n+1)(k-1)} a_n^k M_k^n,    M_k = `product_moment`, summed over n <= ``terms``
+
+    ``x, y`` (..., d), d <= 20, broadcast; returns two arrays (...). With them the error of a sampled
+    variance is derived, not estimated. The caller sees to it that the sums converge: 8 M_4 inside the
+    kernel's radius to the fourth. Not in the sources seen.
+
+    >>> variance, fourth = central_moments("exp", np.array([0.1, 0.2]), np.array([0.2, 0.1]))
+    >>> from schoenbat_theory import RandomMaclaurin
+    >>> bool(abs(variance - RandomMaclaurin("exp", 1).variance(np.array([0.1, 0.2]), np.array([0.2, 0.1]))) < 1e-12)
+    True
+    """
+    a, n = get_kernel(kernel).coefficients(terms), np.arange(terms + 1)
+    raw = []
+    for k in range(1, 5):
+        moment = product_moment(x, y, k)[..., None]
+        raw.append(np.sum(2.0 ** ((n + 1) * (k - 1)) * a**k * moment**n, axis=-1))
+    mean, second, third, fourth = raw
+    return second - mean**2, fourth - 4 * mean * third + 6 * mean**2 * second - 3 * mean**4

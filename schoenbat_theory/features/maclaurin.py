@@ -160,7 +160,7 @@ class RandomMaclaurin:
             random degrees:  (1/R) [ sum_n (a_n^2 / q_n) V^n - (mean of the random part)^2 ]
             fixed counts:    sum_n (a_n^2 / D_n) (V^n - <x, y>^{2n})
 
-        with R random features and V = `rademacher_moment`. Not in the sources; derived in P05, which
+        with R random features and V = `rademacher_moment`. Not in the sources seen; derived in P05, which
         checks it by enumeration and by sampling.
         """
         xp = check_floating(x=x, y=y)
@@ -175,7 +175,7 @@ class RandomMaclaurin:
             C_jl = (1/R) [ sum_n (a_n^2 / q_n) T_jl^n - (mean of the random part)_j (...)_l ]
 
         ``q`` (..., d), ``k`` (..., m, d); T_jl is the mixed moment of `rademacher_moment`. It is what the bias
-        of the attention ratio is made of (P09). Not in the sources.
+        of the attention ratio is made of (P09). Not in the sources seen.
         """
         xp = check_floating(q=q, k=k)
         t = self._inner(q[..., None, :], k)  # (..., m)
