@@ -12,10 +12,11 @@ Source: derived here from P03; not in the sources seen.
 
 Idea of proof: given the degree, factors are independent: E X^2 = sum_n q_n (a_n/q_n)^2 V^n.
 
-Checked exactly: the sum over degrees with V by enumeration of all signs, in rational arithmetic, against the
-closed form of truncated laws with 1, 2 and 5 random features; the values at 2V = 1, finite for logi and sqrt, and inf beyond. By sampling: mean of (X - f)^2, on scaled
-inputs where E X^4 = sum_n q_n (a_n/q_n)^4 M_4^n, M_4 = E (<w,x><w,y>)^4 by enumeration, is finite: its sampling error
-is derived, not estimated.
+Checked exactly: the sum over degrees with V by enumeration of all signs, in rational arithmetic, against the closed form of
+truncated laws with 1, 2 and 5 random features. Against known constants: the values at 2V = 1, finite for logi and sqrt, and
+inf for inv; and inf beyond, for all three: the input that breaks the hypothesis. By sampling: the mean of (X - f)^2, on inputs
+scaled so that E X^4 = sum_n q_n (a_n/q_n)^4 M_4^n, M_4 = E (<w,x><w,y>)^4 by enumeration, is finite: its sampling error is
+derived, not estimated.
 """
 
 from __future__ import annotations
@@ -73,13 +74,16 @@ def finite_up_to_the_radius(cell: st.Cell) -> st.Evidence:
     """At V = 1/2 exactly, inv is infinite, logi is 2 + pi^2/3 - (1 + log 2)^2 and sqrt is 8/pi - (2 - sqrt(1/2))^2; beyond, all three are infinite."""
     x, y = np.array([1.0, 0.0]), np.array([0.5, 0.5])  # ||x||^2 ||y||^2 = 1/2, <x, y>^2 = sum x_i^2 y_i^2 = 1/4
     at = {name: float(st.RandomMaclaurin(name, 1).variance(cell.asarray(x), cell.asarray(y))) for name in KERNELS}
-    beyond = {name: float(st.RandomMaclaurin(name, 1).variance(cell.asarray(1.001 * x), cell.asarray(y))) for name in KERNELS}
+    beyond = {
+        name: float(st.RandomMaclaurin(name, 1).variance(cell.asarray(1.001 * x), cell.asarray(y))) for name in KERNELS
+    }
     closed = {"logi": 2 + np.pi**2 / 3 - (1 + np.log(2)) ** 2, "sqrt": 8 / np.pi - (2 - 0.5**0.5) ** 2}
     # The special functions are correct to some units in the last place of numbers below 10; 10^-12 is 4,500 of them.
     finite = all(abs(at[name] - value) < 1e-12 for name, value in closed.items()) and np.isfinite(at["exp"])
     infinite = [name for name in KERNELS if np.isinf(beyond[name])]
     return st.decide(
         bool(finite and np.isinf(at["inv"]) and infinite == ["inv", "logi", "sqrt"]),
+        kind="deterministic",
         because="values of zeta(2) and of Gauss's 2F1 at 1; terms 2^(n+1) V^n = 2 of inv do not tend to 0",
         note=f"at 2V = 1: inv {at['inv']}, logi {at['logi']:.6f}, sqrt {at['sqrt']:.6f}; beyond: infinite for {', '.join(infinite)}",
     )

@@ -4,7 +4,8 @@ r"""P09: "Random Maclaurin feature attention is unbiased." False for the ratio, 
 
 P09 claims E R = attention. P09R: numerator and denominator are unbiased, each for itself.
 
-Hypotheses: none could save it: E of a ratio is not the ratio of E's.
+Hypotheses: no bound on norms saves it; where the denominator can be 0 the mean does not even exist. (With one key, or equal values, R is
+constant and the claim is true.)
 
 Source: the abstract of SchoenbAt (arXiv:2505.12252, seen) announces an unbiasedness theorem; its text was not seen.
 
@@ -12,10 +13,13 @@ Proofs that it is false. (1) D = 1: R = phi(q) sum phi(k_j) v_j / phi(q) sum phi
 (2) In numbers, d = 1, p = 2, keys 1 and 0, values 1 and 0: signs cancel, only degrees are random. At D = 1, N = 0 (probability
 1/2) gives 1/2 and N >= 1 gives 1, because the key 0 has no feature of degree >= 1: E R = 3/4 for every q > 0, while attention is
 e^q / (e^q + 1) = 0.622 at q = 1/2. At D = 2, E R = 3/8 + sum_{n >= 1} 2^-(n+1) (2 + g_n)/(4 + g_n), g_n = 2/n!, which is 0.6819.
+The released law, one random feature beside the exact constant: E R = sum_{n = 1}^{20} (2^-n / c) (1 + g_n) / (2 + g_n), g_n = c / n!,
+c = 1 - 2^-20, which is 0.6138.
 
 Checked exactly: (1) equality of outputs for two queries; (2) with e^(1/2) and the tail of the sum enclosed by rationals.
-By sampling: the same example at D = 4 (R is in [0, 1], so empirical Bernstein applies); for P09R, both sums in d = 5 with six keys,
-against closed forms with closed-form variances, and, exactly, all degrees <= 3 and signs in d = 2.
+By sampling: the same example at D = 4 (R is in [0, 1], so empirical Bernstein applies); and, under P09R, that the same check accepts the
+true value of E R there. For P09R: all degrees <= 3 and signs in d = 2, exactly; both sums in d = 5 with six keys, sampled, against closed
+forms with closed-form variances; and the covariances behind these variances, by enumeration in d = 4.
 """
 
 from __future__ import annotations
@@ -72,6 +76,16 @@ def two_features(cell: st.Cell) -> st.Evidence:
     """D = 2: E R = 0.6819."""
     del cell
     return _claim(_two_features(), _attention())
+
+
+def released_law(cell: st.Cell) -> st.Evidence:
+    """The law of the released code, one random feature and the constant: E R = 0.6138, a finite rational sum."""
+    del cell
+    c, total = 1 - Fraction(1, 2**20), Fraction(0)
+    for n in range(1, 21):
+        g = c * 2**n * QUERY**n / math.factorial(n)  # a_n / q_n times q^n
+        total += Fraction(1, 2**n) / c * (1 + g) / (2 + g)
+    return _claim((total, total), _attention())
 
 
 def blind_to_the_query(cell: st.Cell) -> st.Evidence:
@@ -216,6 +230,55 @@ def _sums_sampled(cell: st.Cell, change: Any = None) -> st.Evidence:
     ).but(figure={"label": "numerator or denominator, one feature"})
 
 
+def covariances_enumerated(cell: st.Cell) -> st.Evidence:
+    """`row_covariance` of a truncated law against the enumeration of all signs, d = 4, three keys."""
+    q, k = np.array([2, -1, 1, 3]), np.array([[1, 0, 2, -1], [2, 2, -1, 1], [-1, 3, 0, 2]])
+    n_max, signs = 5, st.sign_vectors(4)
+    query, keys = signs @ q, signs @ k.T  # (16,), (16, 3)
+    moment = (
+        np.einsum("s,sj,sl->jl", query**2, keys, keys) / len(signs) / 16.0**2
+    )  # vectors over 16: q over 16, k as is
+    t = (k @ q) / 16.0
+    n = np.arange(n_max + 1)
+    a = st.KERNELS["exp"].coefficients(n_max)
+    inverse_q = 2.0**n * (2 - 2.0**-n_max)
+    second = np.sum(a**2 * inverse_q * moment[..., None] ** n, axis=-1)
+    mean = np.sum(a * t[:, None] ** n, axis=-1)
+    law = st.RandomMaclaurin("exp", 1, st.GeometricDegrees(max_degree=n_max))
+    found = st.to_host(law.row_covariance(cell.asarray(q / 16.0), cell.asarray(k * 1.0)))
+    # Sums of six terms of at most 3 n_max + 8 rounded factors, on both sides, relative to the sum of magnitudes.
+    size = np.sum(a**2 * inverse_q * np.abs(moment[..., None]) ** n, axis=-1) + np.abs(mean[:, None] * mean)
+    worst = float(np.max(np.abs(found - (second - mean[:, None] * mean)) / (2 * 6 * (3 * n_max + 8) * 2.0**-53 * size)))
+    return st.decide(
+        worst <= 1,
+        kind="deterministic",
+        because="all 16 signs, degrees up to 5; rounding bounded",
+        measured=worst,
+        predicted=0.0,
+        comparisons=9,
+        note=f"largest difference {worst:.2g} of the rounding bound",
+    )
+
+
+def _exact_mean_of_four(top: int = 22) -> tuple[float, float]:
+    """E R at D = 4 in the example, by enumeration of the multisets of four degrees <= ``top``, and P[a degree is larger]."""
+    g = [float(Fraction(2 ** (n + 1)) * QUERY**n / math.factorial(n)) for n in range(top + 1)]
+    mean = 0.0
+    for degrees in itertools.combinations_with_replacement(range(top + 1), 4):
+        orders = math.factorial(4)
+        for n in set(degrees):
+            orders //= math.factorial(degrees.count(n))
+        numerator, zeros = sum(g[n] for n in degrees), 2.0 * degrees.count(0)
+        mean += orders * 2.0 ** -(sum(degrees) + 4) * numerator / (numerator + zeros)
+    return mean, 4 * 2.0 ** -(top + 1)
+
+
+def control_of_the_sampled_ratio(cell: st.Cell) -> st.Evidence:
+    """The sampled leg of P09 must accept the true mean, 0.6471: a check that always accuses is caught here."""
+    mean, missing = _exact_mean_of_four()
+    return _sampled_ratio(cell, mean).but(note=f"E R = {mean:.7f} at D = 4 by enumeration, up to {missing:.0e}")
+
+
 def sums_sampled(cell: st.Cell) -> st.Evidence:
     """Numerator and denominator by sampling."""
     return _sums_sampled(cell)
@@ -240,7 +303,7 @@ P09 = st.Proposition(
     hypotheses=(),
     source="announced in the abstract of arXiv:2505.12252 (seen); the theorem itself was not seen",
     expected="refuted",
-    checks=[one_feature, two_features, blind_to_the_query, sampled_four_features, relative_size],
+    checks=[one_feature, two_features, released_law, blind_to_the_query, sampled_four_features, relative_size],
     mutants=[mean_of_the_values, one_feature_for_four],
 )
 
@@ -252,6 +315,6 @@ P09R = st.Proposition(
     hypotheses=(r"$\|q\|\,\|k_j\|$ is inside the radius of convergence",),
     source="linearity and Kar & Karnick (2012), Lemma 3 (seen)",
     expected="consistent",
-    checks=[sums_enumerated, sums_sampled],
+    checks=[sums_enumerated, sums_sampled, covariances_enumerated, control_of_the_sampled_ratio],
     mutants=[clamped_denominator, weight_without_probability],
 )
