@@ -115,6 +115,7 @@ def distance_from_uniform(cell: st.Cell) -> list[st.Evidence]:
         step = max(1, len(scaled) // 32)
         figure = {
             "plot": "weights",
+            "title": f"weights of {head.name}, before and after",
             "before": softmax[::step, :64].tolist(),
             "after": scaled[::step, :64].tolist(),
             "uniform": 1 / scaled.shape[1],

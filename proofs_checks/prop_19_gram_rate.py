@@ -160,6 +160,7 @@ def relative_error(cell: st.Cell) -> list[st.Evidence]:
     if found:
         figure = {
             "plot": "bars",
+            "title": "relative error on every head",
             "names": names,
             "series": {"random Maclaurin features, D = 256": errors, "plain mean of V (no information)": baselines},
             "y_label": "relative error of the attention output",

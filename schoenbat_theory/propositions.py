@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import reprlib
 from collections.abc import Callable, Sequence
+from numbers import Integral, Real
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +33,7 @@ __all__ = [
 ]
 
 VERDICTS = ("proved", "consistent", "refuted", "undecided", "vacuous")
+KINDS = ("exact", "deterministic", "monte-carlo", "data")
 
 
 @dataclass(frozen=True)
@@ -42,10 +45,12 @@ class Evidence:
     ``measured, predicted, interval``   of the comparison that decides, or comes closest to
     ``draws, comparisons``              replicates used; numbers compared at once
     ``inequality``   what the verdict rests on, by name
-    ``alpha``        probability with which a correct proposition would be accused here
+    ``alpha``        probability of a wrong verdict here, in either direction
     ``guaranteed``   False for asymptotic intervals
     ``note``         one sentence for people
     ``figure``       plain data that `schoenbat_theory.plots` draws, or ``None``
+
+    A field that does not fit is refused by name, ``TypeError`` or ``ValueError``; NumPy's scalars are numbers.
     """
 
     verdict: str | None
@@ -68,6 +73,15 @@ class Evidence:
     def __post_init__(self) -> None:
         if self.verdict is not None and self.verdict not in VERDICTS:
             raise ValueError(f"verdict: expected one of {', '.join(VERDICTS)} or None, found {self.verdict!r}")
+        if self.kind not in KINDS:
+            raise ValueError(f"kind: expected one of {', '.join(KINDS)}, found {self.kind!r}")
+        _require(self, _is_text, "a str", "name", "inequality", "note", "backend")
+        _require(self, _or_none(_is_number), "a real number or None", "measured", "predicted")
+        _require(self, _or_none(_is_pair), "a pair of real numbers or None", "interval")
+        _require(self, _is_number, "a real number", "alpha", "seconds")
+        _require(self, _is_whole, "an integer", "draws", "comparisons")
+        _require(self, _or_none(_is_whole), "an integer or None", "seed")
+        _require(self, _or_none(lambda x: isinstance(x, dict)), "a dict or None", "figure")
 
     def _repr_html_(self) -> str:
         interval = "–" if self.interval is None else "[{}, {}]".format(*map(decimal, self.interval))
@@ -132,6 +146,11 @@ class Proposition:
     mutants: Sequence[Check] = ()
 
     def __post_init__(self) -> None:
+        _require(self, _is_text, "a str", "id", "title", "statement", "source")
+        if not self.id.strip():
+            raise ValueError(f"id: expected a text that is not empty, found {self.id!r}")
+        _require(self, _is_sequence_of(_is_text), "a sequence of str, not a str", "hypotheses")
+        _require(self, _is_sequence_of(callable), "a sequence of functions", "checks", "mutants")
         if self.expected not in VERDICTS:
             raise ValueError(
                 f"expected: proposition {self.id} declares {self.expected!r}, not one of {', '.join(VERDICTS)}"
@@ -190,3 +209,36 @@ def json_number(x: Any) -> float | str | None:
     if x is None or math.isnan(x):
         return None
     return float(x) if math.isfinite(x) else ("inf" if x > 0 else "-inf")
+
+
+def _require(owner: Evidence | Proposition, fits: Callable[[Any], bool], expected: str, *fields: str) -> None:
+    """Refuse what would fail much later, in a table or a page, and without a name."""
+    for name in fields:
+        value = getattr(owner, name)
+        if not fits(value):
+            whose = f"proposition {owner.id}: " if isinstance(owner, Proposition) and name != "id" else ""
+            raise TypeError(f"{whose}{name}: expected {expected}, found {reprlib.repr(value)}")
+
+
+def _is_text(x: Any) -> bool:
+    return isinstance(x, str)
+
+
+def _is_number(x: Any) -> bool:
+    return isinstance(x, Real)
+
+
+def _is_whole(x: Any) -> bool:
+    return isinstance(x, Integral)
+
+
+def _is_pair(x: Any) -> bool:
+    return isinstance(x, Sequence | np.ndarray) and len(x) == 2 and all(map(_is_number, x))
+
+
+def _is_sequence_of(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda x: isinstance(x, Sequence) and not isinstance(x, str | bytes) and all(map(fits, x))
+
+
+def _or_none(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda x: x is None or fits(x)

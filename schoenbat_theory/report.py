@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from schoenbat_theory.markup import decimal, inline_math
 from schoenbat_theory.propositions import Evidence
 from schoenbat_theory.results import Outcome, Report
 
-__all__ = ["Section", "page", "save_figures"]
+__all__ = ["Section", "page", "save", "save_figures"]
 
 VERDICTS = {  # verdict: (sign, what it means and what it does not)
     "proved": ("∎", "Decided by enumeration or algebra, in the cases that the check names; no sampling is involved."),
@@ -91,21 +92,61 @@ def page(report: Report) -> str:
     )
 
 
+def save(report: Report, folder: str | os.PathLike[str]) -> list[Path]:
+    """Write verify.json, report.html and figures/ into ``folder``, afresh, and return their paths.
+
+    Everything is made before anything is written, so that a failure leaves the old files as they were;
+    figures of an earlier run are removed.
+    """
+    folder = Path(folder)
+    texts = {"verify.json": report.to_json(), "report.html": page(report)}
+    texts |= {f"figures/{name}": text for name, text in _figures(report).items()}
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    for old in (folder / "figures").glob("*.svg"):
+        old.unlink()
+    return _written(texts, folder)
+
+
 def save_figures(report: Report, folder: str | os.PathLike[str]) -> list[Path]:
     """Write one SVG file per evidence that has a figure, e.g. ``P05-sampled.svg``; return their paths.
 
-    ``folder``   is made if it is missing; names hold letters, digits and hyphens only.
+    ``folder``   is made if it is missing; names hold letters, digits and hyphens only. A figure that
+                 cannot be drawn is left out; the page says why.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    paths: dict[str, Path] = {}
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    return _written(_figures(report), Path(folder))
+
+
+def _figures(report: Report) -> dict[str, str]:
+    """Return the SVG files of all figures that can be drawn, by file name."""
+    files: dict[str, str] = {}
+    taken: set[str] = set()
     for outcome in report.outcomes:
         for evidence in outcome.evidence:
             if evidence.figure is not None:
-                stem = unused(f"{slug(outcome.proposition.id)}-{slug(evidence.name).lower()}", paths)
-                paths[stem.lower()] = folder / f"{stem}.svg"
-                write_whole(paths[stem.lower()], plots.svg_file(evidence, stem))
-    return list(paths.values())
+                stem = unused(f"{slug(outcome.proposition.id)}-{slug(evidence.name).lower()}", taken)
+                taken.add(stem.lower())
+                text, _ = _drawn(plots.svg_file, evidence, stem)
+                if text is not None:
+                    files[f"{stem}.svg"] = text
+    return files
+
+
+def _drawn(draw: Callable[[Evidence, str], str], evidence: Evidence, key: str) -> tuple[str | None, str]:
+    """Return (the figure, "") or (None, why it cannot be drawn).
+
+    Whatever a user's data does to matplotlib: the numbers must not be lost with the picture.
+    """
+    try:
+        return draw(evidence, key), ""
+    except Exception as reason:
+        return None, str(reason) if isinstance(reason, ValueError) else f"{type(reason).__name__}: {reason}"
+
+
+def _written(texts: dict[str, str], folder: Path) -> list[Path]:
+    for name, text in texts.items():
+        write_whole(folder / name, text)
+    return [folder / name for name in texts]
 
 
 def _environment() -> jinja2.Environment:
@@ -127,10 +168,8 @@ def _prose(text: str) -> Markup:
 
 
 def _figure(evidence: Evidence, key: str) -> Markup:
-    try:
-        return Markup(plots.svg(evidence, key=key))
-    except ValueError as reason:
-        return Markup("<p>This figure cannot be drawn. {}</p>").format(str(reason))
+    text, reason = _drawn(lambda one, name: plots.svg(one, key=name), evidence, key)
+    return Markup("<p>This figure cannot be drawn. {}</p>").format(reason) if text is None else Markup(text)
 
 
 def _width(evidence: Evidence) -> float | None:

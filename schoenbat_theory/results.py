@@ -111,7 +111,7 @@ class Report:
     @property
     def alpha_spent(self) -> tuple[float, float]:
         """Total error rate of the guaranteed and of the asymptotic checks, by the union bound."""
-        spent = [sum(e.alpha for e in self.evidence if e.guaranteed is kind) for kind in (True, False)]
+        spent = [sum(float(e.alpha) for e in self.evidence if bool(e.guaranteed) is kind) for kind in (True, False)]
         return spent[0], spent[1]
 
     def as_dict(self) -> dict[str, Any]:
@@ -188,8 +188,9 @@ class Report:
             if o.escaped
         ]
         lines.append(
-            f"Probability that a correct proposition was accused: at most {guaranteed:.2g} in guaranteed checks, "
-            f"about {asymptotic:.2g} in asymptotic ones."
+            "Probability of a wrong sampled verdict, by the union bound: "
+            f"at most {decimal(guaranteed, guaranteed)} in guaranteed checks (given their variances and bounds), "
+            f"about {decimal(asymptotic, asymptotic)} in asymptotic ones."
         )
         return lines
 
@@ -239,11 +240,11 @@ def _evidence_dict(evidence: Evidence) -> dict[str, Any]:
         "measured": json_number(evidence.measured),
         "predicted": json_number(evidence.predicted),
         "interval": None if interval is None else [json_number(limit) for limit in interval],
-        "draws": evidence.draws,
-        "comparisons": evidence.comparisons,
+        "draws": int(evidence.draws),  # NumPy's scalars are numbers in `Evidence`, and not in JSON
+        "comparisons": int(evidence.comparisons),
         "inequality": evidence.inequality,
-        "alpha": evidence.alpha,
-        "guaranteed": evidence.guaranteed,
+        "alpha": json_number(evidence.alpha),
+        "guaranteed": bool(evidence.guaranteed),
         "note": evidence.note,
         "seconds": round(evidence.seconds, 3),
     }
