@@ -1,0 +1,73 @@
+"""The README tells the truth: its commands, its snippets, its numbers and its picture."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import schoenbat_theory as st
+from schoenbat_theory.verify import builtin_propositions
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+RECORD = json.loads((ROOT / "benchmarks" / "verify-quick" / "verify.json").read_text())
+PYTHON = [block.split("```")[0] for block in README.split("```python\n")[1:]]
+
+
+def test_the_first_fenced_blocks_are_the_two_commands():
+    fences = re.findall(r"^```(\w+)$", README, flags=re.MULTILINE)
+    assert fences[:2] == ["sh", "sh"]
+    assert fences.count("sh") == 2
+
+
+def test_every_proposition_is_listed_with_its_expected_verdict():
+    listed = [line.strip("|").split("|") for line in README.splitlines() if re.match(r"\| P\d+R? \|", line)]
+    expected = [(p.id, p.expected) for group in builtin_propositions().values() for p in group]
+    assert [(row[0].strip(), row[-1].strip(" *")) for row in listed] == expected
+
+
+def test_the_snippets_run():
+    rng = np.random.default_rng(0)
+    names = dict(zip("qkv", rng.normal(size=(3, 2, 9, 64)) / 8, strict=True), st=st)
+    names |= dict(zip("xy", rng.normal(size=(2, 64)) / 8, strict=True))
+    for block in PYTHON[:2]:
+        exec(block, names)
+    assert names["out"].shape == (2, 9, 64)
+    assert names["half"](1.0) == 2.0
+
+
+def test_every_picture_is_in_the_repository():
+    for path in re.findall(r"!\[[^]]*\]\(([^)]+)\)", README):
+        assert (ROOT / path).is_file(), path
+
+
+def test_the_record_was_made_by_the_propositions_as_they_stand():
+    assert RECORD["status"] == "as-expected"
+    expected = [(p.id, p.title, p.expected) for group in builtin_propositions().values() for p in group]
+    assert [(p["id"], p["title"], p["expected"]) for p in RECORD["propositions"]] == expected
+
+
+@pytest.mark.parametrize(
+    ("row", "quantity"),
+    [
+        ("P16: distance of an attention row from uniform, as trained", "distance from uniform: as trained"),
+        ("P16: the same after pre-scaling", "distance from uniform: after pre-scaling"),
+        ("P19: relative error of 256 random Maclaurin features", "relative error: map, D = 256"),
+        ("P19: relative error of the plain mean of V", "relative error: plain mean of V"),
+        ("P09: bias of the attention ratio", "relative size: bias of the ratio"),
+    ],
+)
+def test_the_numbers_are_those_of_the_record(row: str, quantity: str):
+    line = next(line for line in README.splitlines() if line.startswith(f"| {row}"))
+    printed = [cell.strip() for cell in line.strip("|").split("|")][1:]
+    found = [
+        evidence["measured"]
+        for p in RECORD["propositions"]
+        for evidence in p["evidence"]
+        if evidence["name"].startswith(quantity)
+    ]
+    assert len(found) == 8
+    formats = "{:.0e}" if "e" in printed[0] else "{:.3f}"
+    assert printed == [formats.format(min(found)), formats.format(max(found))]
