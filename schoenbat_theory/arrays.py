@@ -7,6 +7,9 @@ Only this module names an array library other than NumPy.
 
 from __future__ import annotations
 
+import math
+import numbers
+from collections.abc import Callable
 from typing import Any
 
 import array_api_compat
@@ -15,6 +18,7 @@ import numpy as np
 __all__ = [
     "Array",
     "as_generator",
+    "as_reals",
     "asarray_like",
     "backend_asarray",
     "broadcast_shapes",
@@ -24,6 +28,9 @@ __all__ = [
     "device_of",
     "eps",
     "namespace",
+    "require_bool",
+    "require_int",
+    "require_real",
     "to_host",
 ]
 
@@ -147,6 +154,55 @@ def as_generator(rng: Any) -> np.random.Generator:
         raise type(error)(f"rng: expected a non-negative int, SeedSequence, Generator or None, found {rng!r}") from None
 
 
+def as_reals(name: str, values: Any) -> np.ndarray:
+    """Return ``values`` on the host as float64; ``TypeError`` with ``name`` for complex numbers, text and the like.
+
+    >>> as_reals("margin", [1, 2])
+    array([1., 2.])
+    """
+    try:
+        found = to_host(values)
+        if found.dtype.kind not in "cSU":  # NumPy would drop an imaginary part and read digits in a text
+            return np.asarray(found, dtype=np.float64)
+    except (TypeError, ValueError):
+        pass
+    raise TypeError(f"{name}: expected real numbers, found {values!r:.60}")
+
+
+def require_bool(name: str, value: Any) -> bool:
+    """Return ``value`` as a bool, or raise ``TypeError`` with ``name``: a text or an array is no answer."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name}: expected True or False, found {value!r:.60}")
+    return bool(value)
+
+
+def require_int(name: str, value: Any, minimum: int) -> int:
+    """Return ``value`` as an int, or raise ``TypeError`` or ``ValueError`` with ``name`` and what was expected.
+
+    >>> require_int("size", np.int64(3), 1)
+    3
+    """
+    if isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= minimum:
+        return int(value)
+    raise _kind(value)(f"{name}: expected an int >= {minimum}, found {value!r:.60}")
+
+
+def require_real(name: str, value: Any, expected: str, holds: Callable[[float], bool] = math.isfinite) -> float:
+    """Return ``value`` as a float that ``holds``, or raise ``TypeError`` or ``ValueError`` with ``name``.
+
+    >>> require_real("p", 2, "a number > 1", lambda p: p > 1)
+    2.0
+    """
+    if isinstance(value, numbers.Real):
+        try:
+            found = float(value)
+        except OverflowError:  # an int or a Fraction beyond float64
+            found = math.copysign(math.inf, value)
+        if holds(found):
+            return found
+    raise _kind(value)(f"{name}: expected {expected}, found {value!r:.60}")
+
+
 def broadcast_shapes(**named: tuple[int, ...]) -> tuple[int, ...]:
     """Return the broadcast of the named shapes, or raise ``ValueError`` that shows all of them."""
     try:
@@ -159,6 +215,11 @@ def broadcast_shapes(**named: tuple[int, ...]) -> tuple[int, ...]:
 def eps(x: Array) -> float:
     """Return the unit roundoff of the dtype of ``x``: half the gap between 1 and the next number."""
     return float(namespace(x).finfo(x.dtype).eps) / 2
+
+
+def _kind(value: Any) -> type[Exception]:
+    """A wrong number is a ``ValueError``, anything else a ``TypeError``."""
+    return ValueError if isinstance(value, numbers.Real) else TypeError
 
 
 def _dtype_name(x: Array) -> str:

@@ -6,24 +6,33 @@ but its address, so the report is the same for any selection, order and number o
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import importlib
-import importlib.util
 import itertools
 import os
+import pickle
 import pkgutil
+import reprlib
+import signal
+import sys
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import threadpoolctl
 
 from schoenbat_theory.activations import load_heads, shipped_heads
 from schoenbat_theory.arrays import backend_asarray
+from schoenbat_theory.files import slug
 from schoenbat_theory.propositions import Cell, Check, Evidence, Proposition, check_name
 from schoenbat_theory.results import Outcome, Report
 from schoenbat_theory.sampling import stream
+from schoenbat_theory.scaling import pre_scale
 
 __all__ = ["BUDGETS", "CheckError", "builtin_propositions", "find", "load_propositions", "verify"]
 
@@ -34,12 +43,15 @@ BUDGETS = {  # draws of a sampled check; repeats of a whole experiment
 }
 
 
+Named = str | os.PathLike[str] | Proposition  # an id, a file that defines propositions, or one itself
+
+
 class CheckError(RuntimeError):
     """A check stopped with an error of its own; the message names the proposition, the check and the error."""
 
 
 def verify(
-    ids_or_propositions: Iterable[str | Proposition] | str | None = None,
+    ids_or_propositions: Iterable[Named] | Named | None = None,
     *,
     qkv: str | os.PathLike[str] | None = None,
     backend: str = "numpy",
@@ -58,24 +70,27 @@ def verify(
     ``seed``      root of all streams;  ``alpha``  error rate, of which each proposition owns 1/128
     ``workers``   processes, ``None`` for one per core;  ``progress``  a bar on standard error
 
-    Raises ``ValueError`` for an unknown id, budget or backend and for unreadable input, ``RuntimeError``
-    for a backend that this machine lacks, `CheckError` for a check that fails with an error. Ctrl-C returns what is decided so far, status "interrupted".
+    Raises ``ValueError`` or ``TypeError`` for an argument that does not fit and for unreadable input,
+    ``RuntimeError`` for a backend that this machine lacks, `CheckError` for a check that fails with an
+    error or finds nothing. Ctrl-C returns what is decided so far, status "interrupted". What a check or
+    a file prints goes to standard error.
 
     >>> verify("P01", workers=1).status
     'as-expected'
     """
-    if budget not in BUDGETS:
+    if not (isinstance(budget, str) and budget in BUDGETS):
         raise ValueError(f"budget: expected one of {', '.join(BUDGETS)}, found {budget!r}")
-    if not (isinstance(seed, int) and seed >= 0):
-        raise ValueError(f"seed: expected an int >= 0, found {seed!r}")
-    if not (0 < alpha < 1):
-        raise ValueError(f"alpha: expected a number in (0, 1), found {alpha!r}")
-    if workers is not None and workers < 1:
-        raise ValueError(f"workers: expected an int >= 1, found {workers!r}")
+    _require("seed", seed, Integral, lambda x: x >= 0, "an int >= 0")
+    _require("alpha", alpha, Real, lambda x: 0 < x < 1, "a number in (0, 1)")
+    if workers is not None:
+        _require("workers", workers, Integral, lambda x: x >= 1, "an int >= 1")
+    if not isinstance(qkv, str | os.PathLike | None):
+        raise TypeError(f"qkv: expected the path of an archive or None, found {qkv!r}")
+    seed, alpha = int(seed), float(alpha)  # NumPy's scalars are not JSON
     backend_asarray(backend)  # says at once if it is missing
     propositions = _select(ids_or_propositions)
     settings = _Settings(None if qkv is None else os.fspath(qkv), backend, budget, seed, alpha)
-    settings.heads()  # unreadable input is refused before anything runs
+    settings.refuse_bad_input()  # before anything runs
     tasks = [_Task(p, check, kind) for p in propositions for kind, check in _cells(p)]
     outcomes = {p.id: Outcome(p) for p in propositions}
     report = Report(list(outcomes.values()), seed, alpha, budget, backend, Path(qkv).name if qkv else "shipped")
@@ -102,21 +117,14 @@ def builtin_propositions() -> dict[str, tuple[Proposition, ...]]:
 
 
 def load_propositions(path: str | os.PathLike[str]) -> tuple[Proposition, ...]:
-    """Import a Python file and return the propositions at its top level; ``ValueError`` if there are none."""
+    """Run a Python file and return the propositions at its top level; ``ValueError`` if there are none.
+
+    The file may import modules beside it. It is run anew at every call, so that a notebook sees its edits.
+    """
     path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file")
-    spec = importlib.util.spec_from_file_location(f"propositions_of_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise ValueError(f"{path}: is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise ValueError(f"{path}: cannot be imported, {type(error).__name__}: {error}") from error
-    found = _defined_in(module)
+    found = _defined_in(_run_file(path))
     if not found:
-        raise ValueError(f"{path}: defines no Proposition")
+        raise ValueError(f"{path}: defines no Proposition at its top level")
     return found
 
 
@@ -143,6 +151,16 @@ class _Settings:
     def heads(self) -> tuple[Any, ...]:
         return shipped_heads() if self.qkv is None else load_heads(self.qkv)
 
+    def refuse_bad_input(self) -> None:
+        """Read the heads, and pre-scale a user's as every check on activations will."""
+        if self.qkv is not None:
+            for (index, head), name in itertools.product(enumerate(self.heads()), "qk"):
+                try:
+                    pre_scale(getattr(head, name))
+                except ValueError as error:
+                    reason = str(error).removeprefix("x: ")
+                    raise ValueError(f"{self.qkv}: {name} of head {index}: {reason}") from None
+
 
 @dataclass(frozen=True)
 class _Task:
@@ -152,37 +170,52 @@ class _Task:
     check: Check
     kind: str = field(default="checks")
 
+    @property
+    def address(self) -> tuple[str, str, str]:
+        """Where the stream of this cell is."""
+        return self.proposition.id, self.kind, check_name(self.check)
+
+    @property
+    def where(self) -> str:
+        """The address, for error messages."""
+        return f"proposition {self.proposition.id}, {self.kind[:-1]} {check_name(self.check)!r}"
+
     def run(self, settings: _Settings) -> list[Evidence]:
         """Return the evidence of this cell, named, timed, with BLAS on one thread."""
-        address = (self.proposition.id, self.kind, check_name(self.check))
         cell = Cell(
-            rng=stream(settings.seed, *address),
+            rng=stream(settings.seed, *self.address),
             alpha=settings.alpha / ALPHA_PARTS / len(self.proposition.checks),
             **BUDGETS[settings.budget],
             heads=settings.heads(),
             asarray=backend_asarray(settings.backend),
         )
         start = time.perf_counter()
-        with threadpoolctl.threadpool_limits(1):
+        with threadpoolctl.threadpool_limits(1), contextlib.redirect_stdout(sys.stderr):
             found = self._check(cell)
         seconds = time.perf_counter() - start
-        several = [found] if isinstance(found, Evidence) else list(found)
+        name = self.address[-1]
         return [
             one.but(
-                name=f"{address[-1]}: {one.name}" if one.name else address[-1],
+                name=f"{name}: {one.name}" if one.name else name,
                 seed=settings.seed,
                 backend=settings.backend,
-                seconds=seconds / len(several),
+                seconds=seconds / len(found),
             )
-            for one in several
+            for one in found
         ]
 
-    def _check(self, cell: Cell) -> Evidence | Sequence[Evidence]:
+    def _check(self, cell: Cell) -> list[Evidence]:
         try:
-            return self.check(cell)
-        except Exception as error:
-            where = f"proposition {self.proposition.id}, check {check_name(self.check)!r}"
-            raise CheckError(f"{where}: {type(error).__name__}: {error}") from error
+            found: Any = self.check(cell)
+            # A generator's body runs here: inside the limits, the clock and this try.
+            several = list(found) if isinstance(found, Iterable) else [found]
+        except (Exception, SystemExit) as error:  # sys.exit() in a check must not end the run as a success
+            raise CheckError(f"{self.where}: {type(error).__name__}: {error}") from error
+        wrong = [one for one in several if not isinstance(one, Evidence)]
+        if wrong or not several:
+            shown = reprlib.repr(found if isinstance(found, str) or not wrong else wrong[0])
+            raise CheckError(f"{self.where}: expected Evidence or a non-empty sequence of it, found {shown}")
+        return several
 
 
 def _cells(proposition: Proposition) -> Iterator[tuple[str, Check]]:
@@ -199,36 +232,135 @@ def _run(
     from tqdm import tqdm
 
     workers = min(workers or joblib.cpu_count(), max(len(tasks), 1))
-    if workers == 1:
-        results: Any = (_indexed(i, task, settings) for i, task in enumerate(tasks))
-    else:
-        pool = joblib.Parallel(n_jobs=workers, return_as="generator_unordered")
-        results = pool(joblib.delayed(_indexed)(i, task, settings) for i, task in enumerate(tasks))
-    bar = tqdm(results, total=len(tasks), unit="check", disable=not progress, leave=False)
+    with contextlib.ExitStack() as stack:
+        if workers == 1:
+            results: Any = ((i, task.run(settings)) for i, task in enumerate(tasks))
+        else:
+            packed = [_pack(task) for task in tasks]
+            pool = stack.enter_context(joblib.Parallel(n_jobs=workers, return_as="generator_unordered"))
+            with _interrupts_held():
+                results = pool(joblib.delayed(_run_packed)(i, *one, settings) for i, one in enumerate(packed))
+        bar = tqdm(results, total=len(tasks), unit="check", disable=not progress, leave=False)
+        try:
+            yield from bar
+        finally:
+            bar.close()
+            results.close()
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold back Ctrl-C for a moment: processes started meanwhile never see it, this one sees it afterwards.
+
+    A terminal sends Ctrl-C to the workers too, where it would end as one traceback each. They inherit
+    the mask, and this process stops them.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        yield from bar
+        yield
     finally:
-        bar.close()
-        results.close()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _indexed(index: int, task: _Task, settings: _Settings) -> tuple[int, list[Evidence]]:
+def _pack(task: _Task) -> tuple[str, list[tuple[str, str]], bytes]:
+    """Return (where, files, bytes): a task as it travels, and the users' files that it refers to."""
+    from joblib.externals import cloudpickle
+
+    try:
+        payload = cloudpickle.dumps(task)
+    except Exception as error:  # pickle raises many kinds
+        reason = f"{type(error).__name__}: {error}"
+        raise CheckError(f"{task.where}: cannot be sent to a worker, {reason}; workers=1 runs it here") from error
+    # A module is referred to by its name, which holds a digest and stands for nothing else.
+    return task.where, [(path, name) for path, name in _FILES.items() if name.encode() in payload], payload
+
+
+def _run_packed(
+    index: int, where: str, files: list[tuple[str, str]], payload: bytes, settings: _Settings
+) -> tuple[int, list[Evidence]]:
+    """Run a task in a worker, after the files that it refers to."""
+    try:
+        for path, name in files:
+            if name not in sys.modules and _run_file(Path(path)).__name__ != name:
+                raise ValueError(f"{path}: has changed since this run began")
+        task: _Task = pickle.loads(payload)
+    except Exception as error:
+        raise CheckError(f"{where}: cannot be received by a worker, {type(error).__name__}: {error}") from error
     return index, task.run(settings)
 
 
-def _select(wanted: Iterable[str | Proposition] | str | None) -> list[Proposition]:
+_FILES: dict[str, str] = {}  # path of a user's file: name of the module it became when it last ran
+
+
+def _run_file(path: Path) -> ModuleType:
+    """Run a user's Python file as a module of its own; ``ValueError`` in one sentence if that fails.
+
+    Compiled here, not imported: no bytecode appears beside the file, and an edit within the same second
+    is seen. The name holds a digest of place and content: files of one stem do not collide.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    place = str(path.resolve())
+    try:
+        source = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror or error}") from None
+    digest = hashlib.sha256(place.encode("utf-8", "surrogateescape") + b"\0" + source).hexdigest()
+    module = ModuleType(f"propositions_of_{slug(path.stem)}_{digest[:16]}")
+    module.__file__ = place
+    sys.modules.pop(_FILES.pop(place, ""), None)  # what is left of an older run travels by value
+    sys.modules[module.__name__] = module  # dataclasses and pickle look there
+    try:
+        with _beside(str(Path(place).parent)), contextlib.redirect_stdout(sys.stderr):
+            exec(compile(source, place, "exec"), vars(module))
+    except BaseException as error:
+        del sys.modules[module.__name__]
+        if not isinstance(error, Exception | SystemExit):
+            raise
+        raise ValueError(f"{path}: cannot be imported, {type(error).__name__}: {error}") from error
+    _FILES[place] = module.__name__
+    return module
+
+
+@contextlib.contextmanager
+def _beside(folder: str) -> Iterator[None]:
+    """Let a file import modules of its folder: first while it runs, last afterwards, for imports in its checks."""
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
+        if folder not in sys.path:
+            sys.path.append(folder)
+
+
+def _require(name: str, value: Any, kind: type, fits: Callable[[Any], bool], expected: str) -> None:
+    """Refuse an argument by name: ``TypeError`` for another kind of thing, ``ValueError`` for another value."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name}: expected {expected}, found {value!r}")
+    if not fits(value):
+        raise ValueError(f"{name}: expected {expected}, found {value!r}")
+
+
+def _select(wanted: Iterable[Named] | Named | None) -> list[Proposition]:
     if wanted is None:
         return list(itertools.chain.from_iterable(builtin_propositions().values()))
-    if isinstance(wanted, str | Proposition):
+    if isinstance(wanted, Named):
         wanted = [wanted]
+    listed = list(wanted) if isinstance(wanted, Iterable) else [wanted]
     chosen: dict[str, Proposition] = {}
-    for item in wanted:
+    for item in listed:
+        if not isinstance(item, Named):
+            raise TypeError(f"ids_or_propositions: expected ids, paths of .py files or Propositions, found {item!r}")
         if isinstance(item, Proposition):
             group: tuple[Proposition, ...] = (item,)
-        elif str(item).endswith(".py"):
+        elif isinstance(item, os.PathLike) or item.endswith(".py"):
             group = load_propositions(item)
         else:
-            group = find(str(item))
+            group = find(item)
         for p in group:
             if p.id in chosen and chosen[p.id] is not p:
                 raise ValueError(f"two propositions have the id {p.id}")
