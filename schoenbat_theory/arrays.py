@@ -162,7 +162,7 @@ def as_reals(name: str, values: Any) -> np.ndarray:
     """
     try:
         found = to_host(values)
-        if found.dtype.kind not in "cSU":  # NumPy would drop an imaginary part and read digits in a text
+        if values is not None and found.dtype.kind not in "cSU":  # NumPy drops imaginary parts and reads texts
             return np.asarray(found, dtype=np.float64)
     except (TypeError, ValueError):
         pass
@@ -193,11 +193,11 @@ def require_real(name: str, value: Any, expected: str, holds: Callable[[float], 
     >>> require_real("p", 2, "a number > 1", lambda p: p > 1)
     2.0
     """
-    if isinstance(value, numbers.Real):
+    if _is_real(value):
         try:
             found = float(value)
         except OverflowError:  # an int or a Fraction beyond float64
-            found = math.copysign(math.inf, value)
+            found = math.inf if value > 0 else -math.inf
         if holds(found):
             return found
     raise _kind(value)(f"{name}: expected {expected}, found {value!r:.60}")
@@ -219,7 +219,11 @@ def eps(x: Array) -> float:
 
 def _kind(value: Any) -> type[Exception]:
     """A wrong number is a ``ValueError``, anything else a ``TypeError``."""
-    return ValueError if isinstance(value, numbers.Real) else TypeError
+    return ValueError if _is_real(value) else TypeError
+
+
+def _is_real(value: Any) -> bool:
+    return isinstance(value, numbers.Real)
 
 
 def _dtype_name(x: Array) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from schoenbat_theory.arrays import as_generator
+from schoenbat_theory.arrays import as_generator, as_reals, require_int, require_real
 from schoenbat_theory.confidence import (
     asymptotic_interval,
     binomial_limits,
@@ -29,7 +29,7 @@ __all__ = ["check_mean", "check_rate", "check_tail"]
 
 Sample = Callable[[np.random.Generator, int], Any]
 FIRST = 1 << 13  # draws at the first look
-ROUNDING = (CHUNK + 64) * 2.0**-53  # a mean of means over chunks errs by at most this times the mean of |x|
+ROUNDING = (CHUNK + 64) * 2.0**-53  # a mean of batches of up to CHUNK errs by at most this times the mean of |x|
 
 
 def check_mean(
@@ -52,30 +52,40 @@ def check_mean(
                    asymptotic interval (Student's t), named so and not ``guaranteed``
     ``alpha``      probability of a wrong verdict, shared by all numbers compared and all looks
 
-    Draws until every number is inside its margin, or one is outside, or ``max_draws`` are used. Raises
-    ``ValueError`` for arguments or replicates of the wrong shape or outside ``bounds``.
+    Draws until every number is inside its margin, or one is outside, or ``max_draws`` are used, but at least
+    256: every look is made of that many batches. Raises ``ValueError`` for arguments or replicates of the wrong
+    shape, outside ``bounds``, or that vary although ``variance`` is 0.
 
     >>> check_mean(lambda rng, size: rng.choice([-1.0, 1.0], size), 0.0, margin=0.02, variance=1.0, rng=0).verdict
     'consistent'
     >>> check_mean(lambda rng, size: rng.choice([-1.0, 1.0], size), 0.1, margin=0.02, variance=1.0, rng=0).verdict
     'refuted'
     """
-    target = np.asarray(target, dtype=np.float64)
+    target = as_reals("target", target)
     shape, comparisons = target.shape, max(target.size, 1)
-    margin = np.broadcast_to(np.asarray(margin, dtype=np.float64), shape)
+    margin = _of_shape("margin", margin, shape)
     _require(target.size > 0 and np.isfinite(target).all(), "target", "finite numbers, at least one", target)
     _require((margin > 0).all(), "margin", "positive numbers", margin)
     _require_alpha(alpha)
     if variance is not None:
-        variance = np.broadcast_to(np.asarray(variance, dtype=np.float64), shape)
+        variance = _of_shape("variance", variance, shape)
         _require(np.isfinite(variance).all() and (variance >= 0).all(), "variance", "finite, >= 0", variance)
+    if bounds is not None:
+        found = as_reals("bounds", bounds)
+        _require(found.shape == (2,) and found[0] <= found[1], "bounds", "(low, high), low <= high", bounds)
+        _require(np.isfinite(found).all(), "bounds", "finite numbers", bounds)
     sizes = looks(max(BATCHES, min(FIRST, _power_of_two(max_draws))), max_draws)
     share = alpha / (len(sizes) * comparisons)
     trace = []
     for n, means, square in batch_means(_within(sample, bounds), as_generator(rng), sizes, shape, target):
         estimate = means.mean(axis=0)
         sample_variance = np.maximum(square - (estimate - target) ** 2, 0.0) * n / (n - 1)
+        # Batches grow beyond CHUNK with the draws; ROUNDING is for those that do not.
+        slack = (max(CHUNK, n // BATCHES) + 64) * 2.0**-53 * (np.abs(target) + np.sqrt(square))
         if variance is not None:
+            spread = means.max(axis=0) - means.min(axis=0)
+            still = (variance > 0) | (spread <= 2 * slack)
+            _require(still.all(), "variance", "an upper bound of the variance", "0 although replicates differ")
             lower, upper = catoni_interval(means, variance * BATCHES / n, share)
             name = "Catoni, known variance"
         elif bounds is not None:
@@ -85,7 +95,6 @@ def check_mean(
         else:
             lower, upper = asymptotic_interval(means, share)
             name = "asymptotic (Student's t of batch means)"
-        slack = ROUNDING * (np.abs(target) + np.sqrt(square))
         lower, upper = lower - slack, upper + slack
         trace.append((n, estimate, lower, upper))
         outside = (lower > target + margin) | (upper < target - margin)
@@ -139,7 +148,7 @@ def check_tail(
     >>> check_tail(lambda rng, size: rng.random(size) < 0.1, 1.5, rng=0).verdict
     'vacuous'
     """
-    bound = np.asarray(bound, dtype=np.float64)
+    bound = as_reals("bound", bound)
     shape = bound.shape
     _require(bound.size > 0 and (bound >= 0).all(), "bound", "numbers >= 0, at least one", bound)
     _require_alpha(alpha)
@@ -205,18 +214,22 @@ def check_rate(
     ``band``      half-width around ``exponent`` within which the fitted exponent must lie
     ``max_draws`` repeats per size
 
-    Weighted least squares on log mean error with intervals from the normal approximation: asymptotic,
+    Least squares on log mean error with intervals from the normal approximation: asymptotic,
     and named so. The last decade is judged alone as well, because a plateau, the mark of a bias, shows
     there first. Raises ``ValueError`` for too few sizes.
 
     >>> check_rate(lambda rng, size: rng.exponential() / size, [10, 30, 100], 1.0, band=0.2, rng=0).verdict
     'consistent'
     """
-    sizes = sorted(int(size) for size in sizes)
+    found = as_reals("sizes", sizes)
+    whole = found.ndim == 1 and np.isfinite(found).all() and (found == np.floor(found)).all()
+    _require(whole, "sizes", "three or more positive integers", sizes)
+    sizes = sorted(int(size) for size in found)
     _require(len(sizes) >= 3 and sizes[0] > 0, "sizes", "three or more positive integers", sizes)
     _require(sizes[-1] >= 10 * sizes[0], "sizes", "at least a decade", sizes)
-    _require(band > 0, "band", "a positive number", band)
-    _require(max_draws >= 1, "max_draws", "an int >= 1", max_draws)
+    exponent = require_real("exponent", exponent, "a finite number")
+    band = require_real("band", band, "a positive number", lambda b: 0 < b < math.inf)
+    max_draws = require_int("max_draws", max_draws, 1)
     _require_alpha(alpha)
     rng = as_generator(rng)
     x = np.log(np.asarray(sizes, dtype=np.float64))
@@ -278,21 +291,30 @@ def _within(sample: Sample, bounds: tuple[float, float] | None) -> Sample:
         return sample
 
     def checked(rng: np.random.Generator, size: int) -> Any:
-        drawn = sample(rng, size)
-        low, high = float(drawn.min()), float(drawn.max())
-        _require(bounds[0] <= low and high <= bounds[1], "bounds", f"to contain [{low:g}, {high:g}]", bounds)
+        drawn = as_reals("sample", sample(rng, size))
+        low, high = float(drawn.min(initial=math.inf)), float(drawn.max(initial=-math.inf))
+        # NaN is in no bounds and outside none: it is the next to look who names it.
+        _require(not (low < bounds[0] or high > bounds[1]), "bounds", f"to contain [{low:g}, {high:g}]", bounds)
         return drawn
 
     return checked
 
 
+def _of_shape(name: str, values: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Return ``values`` broadcast to ``shape``, that of the target."""
+    found = as_reals(name, values)
+    try:
+        return np.broadcast_to(found, shape)
+    except ValueError:
+        raise ValueError(f"{name}: expected a shape that broadcasts to {shape}, found {found.shape}") from None
+
+
 def _power_of_two(n: int) -> int:
-    _require(n >= 1, "max_draws", "an int >= 1", n)
-    return 1 << (int(n).bit_length() - 1)
+    return 1 << (require_int("max_draws", n, 1).bit_length() - 1)
 
 
 def _require_alpha(alpha: float) -> None:
-    _require(0 < alpha < 1, "alpha", "a number in (0, 1)", alpha)
+    require_real("alpha", alpha, "a number in (0, 1)", lambda a: 0 < a < 1)
 
 
 def _require(condition: Any, name: str, expected: str, found: Any) -> None:

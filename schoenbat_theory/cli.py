@@ -1,19 +1,24 @@
 """The command line: ``schoenbat-theory verify | list | show``.
 
 Exit codes: 0 every verdict is the expected one; 1 one is not; 2 usage or unreadable input; 3 undecided
-propositions remain; 130 interrupted.
+propositions remain; 130 interrupted; 141 the reader of standard output has gone, e.g. ``| head``.
 """
 
 from __future__ import annotations
 
 import argparse
+import codecs
+import contextlib
+import json
+import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from schoenbat_theory import environment
-from schoenbat_theory.markup import plain
+from schoenbat_theory.markup import encode_ascii, plain
+from schoenbat_theory.propositions import check_name
 from schoenbat_theory.verify import BUDGETS, CheckError, builtin_propositions, find, verify
 
 __all__ = ["main"]
@@ -25,12 +30,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     >>> main(["show", "P99"])
     2
     """
-    parser = _parser()
-    options = parser.parse_args(arguments)
     try:
-        return int(options.run(options))
+        options = _parser().parse_args(arguments)
+        _print_in_any_encoding()
+        code = int(options.run(options))
+        print(end="", flush=True)  # a closed pipe is noticed here, not at exit
+        return code
+    except BrokenPipeError:
+        with contextlib.suppress(OSError, AttributeError):  # else Python complains when it flushes at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except (ValueError, TypeError, RuntimeError, CheckError, OSError) as error:
-        print(f"schoenbat-theory: {error}", file=sys.stderr)
+        print(f"schoenbat-theory: {' '.join(str(error).splitlines())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("schoenbat-theory: interrupted", file=sys.stderr)
@@ -66,25 +77,24 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    out = None if options.out is None else _writable(options.out)
-    result = verify(
-        options.what or None,
-        qkv=options.qkv,
-        backend=options.backend,
-        budget=options.budget,
-        seed=options.seed,
-        alpha=options.alpha,
-        workers=options.workers,
-        progress=sys.stderr.isatty() and not options.json,
-    )
-    if out is not None:
-        from schoenbat_theory.report import save_figures
+    with contextlib.nullcontext() if options.out is None else _writable(options.out) as out:
+        result = verify(
+            options.what or None,
+            qkv=options.qkv,
+            backend=options.backend,
+            budget=options.budget,
+            seed=options.seed,
+            alpha=options.alpha,
+            workers=options.workers,
+            progress=sys.stderr.isatty() and not options.json,
+        )
+        if out is not None:
+            from schoenbat_theory.report import save
 
-        result.to_json(out / "verify.json")
-        save_figures(result, out / "figures")
-        result.to_html(out / "report.html")
+            save(result, out)
     if options.json:
-        sys.stdout.write(result.to_json())
+        text = result.to_json()
+        print(text if _is_utf8() else json.dumps(json.loads(text), indent=1) + "\n", end="")
     else:
         print(result.table())
         if out is not None:
@@ -108,22 +118,45 @@ def _show(options: argparse.Namespace) -> int:
         for kind in ("checks", "mutants"):
             for check in getattr(p, kind):
                 first = (check.__doc__ or "").strip().splitlines()
-                lines.append(f"  {kind[:-1]:<12} {check.__name__}: {plain(first[0]) if first else ''}")
+                lines.append(f"  {kind[:-1]:<12} {check_name(check)}: {plain(first[0]) if first else ''}")
         print("\n".join([*lines, ""]))
     return 0
 
 
-def _writable(folder: str) -> Path:
-    """Return ``folder``, made if need be, after a file was written and removed there: refused before the work, not after."""
+@contextlib.contextmanager
+def _writable(folder: str) -> Iterator[Path]:
+    """Give ``folder``, made if need be, after a file was written and removed there: refused before the work, not after.
+
+    What was made here and is empty when the work fails is removed again.
+    """
     path = Path(folder)
+    made = [one for one in (path / "figures", path, *path.parents) if not one.exists()]
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        (path / "figures").mkdir(exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            pass
-    except OSError as error:
-        raise OSError(f"--out {folder}: cannot be written ({error.strerror or error})") from None
-    return path
+        try:
+            (path / "figures").mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=path):
+                pass
+        except OSError as error:
+            raise OSError(f"--out {folder}: cannot be written ({error.strerror or error})") from None
+        yield path
+    except BaseException:
+        with contextlib.suppress(OSError):  # from the inside out, up to the first that is not empty
+            for one in made:
+                if one.exists():
+                    one.rmdir()
+        raise
+
+
+def _print_in_any_encoding() -> None:
+    """Let standard output write ASCII for the signs that its encoding lacks; a table must not end in an error."""
+    codecs.register_error("schoenbat_theory", encode_ascii)
+    if not _is_utf8() and hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="schoenbat_theory")
+
+
+def _is_utf8() -> bool:
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"  # a notebook's or none at all
+    return codecs.lookup(encoding).name == "utf-8"
 
 
 def _natural(text: str) -> int:

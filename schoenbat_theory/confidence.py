@@ -48,6 +48,8 @@ def catoni_interval(values: np.ndarray, variance: np.ndarray | float, alpha: flo
 
     The true mean is outside with probability at most ``alpha``, for every distribution: E exp(psi(u)) <=
     1 + E u + E u^2 / 2, then Markov on each side. The half-width is close to sqrt(2 variance log(2 / alpha) / n).
+    A variance of 0 says that all values are the mean: the limits are the smallest and the largest value,
+    an interval only if the values do not differ, or by rounding alone.
     Raises ``ValueError`` if n <= 2 log(2 / alpha): too few values for any interval.
 
     Source: Catoni (2012); as confidence set for a mean, Wang & Ramdas (2022), from memory.
@@ -61,7 +63,7 @@ def catoni_interval(values: np.ndarray, variance: np.ndarray | float, alpha: flo
         raise ValueError(f"values: alpha = {alpha:g} needs more than {2 * log_term:.0f} values, found {n}")
     variance = np.broadcast_to(np.asarray(variance, dtype=np.float64), values.shape[1:])
     rate = np.sqrt(2 * log_term / (n * np.where(variance > 0, variance, 1.0)))
-    # The limits are the roots of a decreasing function of m. At mean +- 16 half-widths it has passed them:
+    # The limits are the roots of a decreasing function of m. At mean +- 4 half-widths it has usually passed them:
     # |psi(u)| >= log(1 + u^2/2) grows, and `_bisect` widens the bracket wherever that is not enough.
     level = n * rate**2 * variance / 2 + log_term
     centre, reach = values.mean(axis=0), 4 * np.sqrt(2 * variance * log_term / n)
@@ -72,7 +74,7 @@ def catoni_interval(values: np.ndarray, variance: np.ndarray | float, alpha: flo
 
     upper = _bisect(lambda m: influence(m) + level, centre, reach)
     lower = -_bisect(lambda m: level - influence(-m), -centre, reach)
-    still = variance == 0  # a constant needs no interval; one that is not constant leaves nothing
+    still = variance == 0  # a constant is its own interval
     return np.where(still, values.min(axis=0), lower), np.where(still, values.max(axis=0), upper)
 
 

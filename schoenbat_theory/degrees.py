@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from schoenbat_theory.arrays import require_int, require_real
 from schoenbat_theory.kernels import DotProductKernel
 from schoenbat_theory.series import polynomial
 
@@ -38,14 +39,15 @@ class GeometricDegrees:
     max_degree: int | None = None
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.p) and self.p > 1):
-            raise ValueError(f"p: expected a finite number > 1, found {self.p!r}")
-        if self.exact_below not in (0, 1, 2):
+        object.__setattr__(self, "p", require_real("p", self.p, "a finite number > 1", lambda p: 1 < p < math.inf))
+        if require_int("exact_below", self.exact_below, 0) > 2:
             raise ValueError(f"exact_below: expected 0, 1 or 2, found {self.exact_below!r}")
-        if self.max_degree is not None and self.max_degree < self.exact_below:
+        if self.max_degree is not None and require_int("max_degree", self.max_degree, 0) < self.exact_below:
             raise ValueError(
                 f"max_degree: expected at least exact_below = {self.exact_below}, found {self.max_degree!r}"
             )
+        if self.inverse_scale < 2.0**-1022:
+            raise ValueError(f"p: expected p^-{self.exact_below} within float64, found {self.p!r}")
 
     def probability(self, n: int) -> float:
         """Return P[N = n]."""
@@ -111,9 +113,12 @@ class FixedDegrees:
     counts: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        counts = tuple(int(c) for c in self.counts)
-        if not counts or any(c < 0 for c in counts) or sum(counts) == 0 or counts != tuple(self.counts):
-            raise ValueError(f"degrees: expected counts >= 0 with a positive sum, found {self.counts!r}")
+        try:
+            counts = tuple(require_int("degrees", c, 0) for c in self.counts)
+        except (TypeError, ValueError):
+            counts = ()
+        if sum(counts) == 0:
+            raise ValueError(f"degrees: expected counts >= 0 with a positive sum, found {self.counts!r:.60}")
         object.__setattr__(self, "counts", counts)
 
     @property

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import functools
 import math
+import numbers
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -32,6 +33,8 @@ from schoenbat_theory.arrays import (
     check_floating,
     eps,
     namespace,
+    require_int,
+    require_real,
 )
 from schoenbat_theory.markup import inline_math
 
@@ -83,19 +86,23 @@ class DotProductKernel:
         >>> round(geometric(1.0), 12)
         2.0
         """
-        if not radius > 0:
-            raise ValueError(f"radius: expected a positive number or math.inf, found {radius!r}")
-        kernel = cls(name, coefficient, closed_form, float(radius))
+        radius = require_real("radius", radius, "a positive number or math.inf", lambda r: r > 0)
+        for argument, function in (("coefficient", coefficient), ("closed_form", closed_form or coefficient)):
+            if not callable(function):
+                raise TypeError(f"{argument}: expected a function, found {function!r:.60}")
+        kernel = cls(name, _Coefficient(coefficient, name), closed_form, radius)
         series.check_radius(kernel.coefficients(255), kernel.radius, name)
         if closed_form is not None:
             _check_closed_form(kernel)
         return kernel
 
     def coefficients(self, n_max: int) -> np.ndarray:
-        """Return a_0 .. a_{n_max} as float64, (n_max + 1,), each correctly rounded from its exact value."""
-        if n_max < 0:
-            raise ValueError(f"n_max: expected an int >= 0, found {n_max!r}")
-        length = max(64, 1 << int(n_max).bit_length())  # few lengths, so that the cache is hit
+        """Return a_0 .. a_{n_max} as float64, (n_max + 1,), each correctly rounded from its exact value.
+
+        ``n_max`` below 8192: exact coefficients up to there take seconds, far beyond it hours.
+        """
+        n_max = _degree(n_max, series.MAX_DEGREE - 1)
+        length = max(64, 1 << n_max.bit_length())  # few lengths, so that the cache is hit
         values = _coefficients(self.coefficient, self.name, length)[: n_max + 1].copy()
         if math.isinf(values.max()):
             raise ValueError(
@@ -165,11 +172,14 @@ class DotProductKernel:
     def tail(self, t: Array, n_max: int) -> Array:
         """Return f(t) - sum_{n <= n_max} a_n t^n, elementwise, without cancellation inside the radius.
 
+        ``n_max`` from 0 to 4096, so that there are terms left to be summed.
+
         >>> get_kernel("inv").tail(0.5, 20) == 0.5**21 / 0.5
         True
         """
         if isinstance(t, int | float):
             return float(self.tail(_scalar(t), n_max)[0])
+        n_max = _degree(n_max, series.MAX_DEGREE // 2)
         xp = check_floating(t=t)
         if math.prod(t.shape) == 0:
             return xp.zeros_like(t)
@@ -192,7 +202,8 @@ class DotProductKernel:
         It is what second moments of random Maclaurin features are made of (`RandomMaclaurin.variance`).
         Closed forms: I_0(2 sqrt z) for exp, 1/(1-z) for inv, 1 + Li_2(z) for logi,
         2F1(-1/2, -1/2; 1; z) for sqrt. A user's kernel on |z| = radius^2 exactly is a ``ValueError``:
-        nothing is known of convergence there.
+        nothing is known of convergence there. ``z`` is taken as given, with no slack for rounding (unlike
+        `clip`): a sum that diverges one rounding beyond radius^2 is ``inf`` there, whatever was meant.
         """
         return series.squared(self, np.asarray(z, dtype=np.float64), n_min, n_max)
 
@@ -202,9 +213,12 @@ class DotProductKernel:
         >>> get_kernel("inv").scaled(0.5).radius
         2.0
         """
-        if not (beta > 0 and math.isfinite(beta)):
-            raise ValueError(f"beta: expected a positive number (a_n beta^n must stay >= 0), found {beta!r}")
+        expected = "a positive number (a_n beta^n must stay >= 0)"
+        beta = require_real("beta", beta, expected, lambda b: 0 < b < math.inf)
+        if math.isinf(self.radius / beta) and math.isfinite(self.radius):
+            raise ValueError(f"beta: expected radius / beta within float64, radius = {self.radius:g}, found {beta!r}")
         form, squared, exact = self.closed_form, self.squared, Fraction(beta)
+        square = beta**2 if beta < 2.0**511 else math.inf  # Python raises where NumPy says inf
         return DotProductKernel(
             f"{self.name}({beta:g} t)",
             lambda n: self.coefficient(n) * exact**n,
@@ -212,7 +226,7 @@ class DotProductKernel:
             self.radius / beta,
             f"f({beta:g}\\,t),\\quad f(t) = {self.formula}",
             None if self.log_slope is None else beta * self.log_slope,
-            None if squared is None else lambda z: squared(beta**2 * z),
+            None if squared is None else lambda z: squared(square * z),
         )
 
     def _sum(self, t: Array, largest: float) -> Array:
@@ -260,10 +274,8 @@ def polynomial(p: int, c: float = 0.0) -> DotProductKernel:
     >>> polynomial(2, 1.0).coefficients(3)
     array([1., 2., 1., 0.])
     """
-    if not (isinstance(p, int) and p >= 1):
-        raise ValueError(f"p: expected an integer >= 1, found {p!r}")
-    if not (c >= 0 and math.isfinite(c)):
-        raise ValueError(f"c: expected a number >= 0 (Schoenberg: a_n >= 0), found {c!r}")
+    p = require_int("p", p, 1)
+    c = require_real("c", c, "a number >= 0 (Schoenberg: a_n >= 0)", lambda c: 0 <= c < math.inf)
     exact = Fraction(c)
     return DotProductKernel(
         f"polynomial({p}, {c:g})",
@@ -277,17 +289,42 @@ def polynomial(p: int, c: float = 0.0) -> DotProductKernel:
     )
 
 
+@dataclass(frozen=True)
+class _Coefficient:
+    """A user's n -> a_n, whose own errors come with the n at which they happened."""
+
+    function: Callable[[int], Any]
+    name: str
+
+    def __call__(self, n: int) -> Any:
+        try:
+            return self.function(n)
+        except OverflowError:
+            raise  # a number too large: refused where it is asked for
+        except Exception as error:
+            raise ValueError(
+                f"coefficient: kernel {self.name} raised {type(error).__name__} at n = {n}: {error}"
+            ) from error
+
+
+def _degree(n_max: int, largest: int) -> int:
+    if require_int("n_max", n_max, 0) > largest:
+        raise ValueError(f"n_max: expected at most {largest}, found {n_max!r:.60}")
+    return int(n_max)
+
+
 @functools.lru_cache(maxsize=256)
 def _coefficients(coefficient: Callable[[int], Any], name: str, length: int) -> np.ndarray:
     values = np.full(length, np.inf)
     for n in range(length):
         try:
             a = coefficient(n)
-            valid = math.isfinite(a) and a >= 0
+            real = isinstance(a, numbers.Real)
+            valid = real and math.isfinite(a) and a >= 0
         except OverflowError:
             break  # refused where it is asked for
         if not valid:
-            raise ValueError(f"kernel {name}: Schoenberg's condition needs finite a_n >= 0, found a_{n} = {a}")
+            raise ValueError(f"kernel {name}: Schoenberg's condition needs finite a_n >= 0, found a_{n} = {a!s:.60}")
         values[n] = float(a)
     return values
 
@@ -304,7 +341,16 @@ def _check_closed_form(kernel: DotProductKernel) -> None:
     """Compare closed form and series at seven points with |t| <= radius/2, where 60 terms reach rounding."""
     assert kernel.closed_form is not None
     t = np.linspace(-0.5, 0.5, 7) * min(kernel.radius, 2.0)
-    found, expected = np.asarray(kernel.closed_form(t)), kernel.partial_sum(t, 255)
+    try:
+        found, expected = np.asarray(kernel.closed_form(t)), kernel.partial_sum(t, 255)
+    except Exception as error:
+        raise TypeError(
+            f"closed_form: kernel {kernel.name} must take arrays, raised {type(error).__name__}: {error}"
+        ) from error
+    if found.shape != t.shape:
+        raise TypeError(
+            f"closed_form: kernel {kernel.name} must take arrays, returned shape {found.shape} for {t.shape}"
+        )
     # Horner over N terms errs by 2 N u sum a_n |t|^n; the closed form is granted as much again.
     allowed = 4 * 256 * eps(t) * kernel.partial_sum(np.abs(t), 255) + 2.0**-200
     bad = ~(np.abs(found - expected) <= allowed)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import html
 import math
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 
-__all__ = ["decimal", "inline_math", "plain", "superscript", "table"]
+__all__ = ["decimal", "encode_ascii", "inline_math", "plain", "superscript", "table"]
 
 MATHML_ATTRIBUTES = {  # the presentational ones that formulas need; HTML knows <math> without xmlns
     "accent", "columnalign", "columnspacing", "depth", "display", "displaystyle", "fence", "form", "height", "linethickness",
@@ -92,6 +93,18 @@ def superscript(n: int) -> str:
     return str(n).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
+def encode_ascii(error: UnicodeError) -> tuple[str, int]:
+    """Replace the signs of `plain` and `decimal` by ASCII; a handler for `codecs.register_error`.
+
+    >>> encode_ascii(UnicodeEncodeError("ascii", "10⁻⁵ ≤ φ", 0, 8, "no"))
+    ('10^-5 <= phi', 8)
+    """
+    assert isinstance(error, UnicodeEncodeError)
+    text = re.sub("[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+", r"^\g<0>", error.object[error.start : error.end]).translate(_ASCII)
+    text = re.sub("[Α-ω]", lambda letter: unicodedata.name(letter[0]).split()[-1].lower(), text)
+    return text.encode("ascii", "replace").decode(), error.end
+
+
 def _mathml(latex: str) -> str:
     from xml.etree import ElementTree
 
@@ -122,3 +135,7 @@ _UNICODE = [
     (r"\hat", ""), (r"\widehat", ""), (r"\Pr", "P"), (r"\{", "{"), (r"\}", "}"), (r"\equiv", "≡"), (r"\top", "T"),
     (r"\displaystyle", ""), (r"\Rightarrow", "⇒"), (r"\mapsto", "↦"),
 ]  # fmt: skip
+
+_ASCII = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹−–×·‖′’“”", "-0123456789--x*|''\"\"") | str.maketrans(
+    {"✓": "+", "✗": "!", "≤": "<=", "≥": ">=", "≠": "!=", "∞": "inf", "…": "...", "√": "sqrt", "Σ": "sum", "→": "->"}
+)

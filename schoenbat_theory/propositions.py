@@ -11,8 +11,8 @@ import dataclasses
 import math
 import reprlib
 from collections.abc import Callable, Sequence
-from numbers import Integral, Real
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np

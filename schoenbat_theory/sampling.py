@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from schoenbat_theory.arrays import to_host
+from schoenbat_theory.arrays import as_reals, to_host
 
 __all__ = ["BATCHES", "CHUNK", "batch_means", "chunks", "replicates", "stream"]
 
@@ -49,15 +49,15 @@ def replicates(
 ) -> Iterator[np.ndarray]:
     """Yield host arrays (size, *shape) of fresh replicates, ``total`` in all.
 
-    Raises ``ValueError`` for a wrong shape (broadcasting would pretend to have more replicates) and
-    ``ArithmeticError`` for replicates that are not finite.
+    Raises ``ValueError`` for a wrong shape (broadcasting would pretend to have more replicates), ``TypeError``
+    for complex numbers and ``ArithmeticError`` for replicates that are not finite.
     """
     for size in chunks(total, shape):
         drawn = to_host(sample(rng, size))
         if drawn.shape != (size, *shape):
             raise ValueError(f"sample: expected shape {(size, *shape)} for size = {size}, found {drawn.shape}")
         if drawn.dtype != np.bool_:
-            drawn = drawn.astype(np.float64, copy=False)
+            drawn = as_reals("sample", drawn)
             if not np.isfinite(drawn).all():
                 raise ArithmeticError("sample: a replicate is not finite")
         yield drawn

@@ -11,7 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from schoenbat_theory.arrays import Array, asarray_like, check_finite, check_floating, check_mask, eps, to_host
+from schoenbat_theory.arrays import (
+    Array,
+    as_reals,
+    asarray_like,
+    broadcast_shapes,
+    check_finite,
+    check_floating,
+    check_mask,
+    eps,
+    to_host,
+)
 
 __all__ = ["post_scale", "pre_scale"]
 
@@ -40,6 +50,7 @@ def pre_scale(x: Array, *, key_mask: Array | None = None) -> Array:
         raise ValueError(f"x: expected shape (..., n, d), d >= 1, found {tuple(x.shape)}")
     if key_mask is not None:
         check_mask("key_mask", key_mask, x, x.shape[-2])
+        broadcast_shapes(x=tuple(x.shape[:-2]), key_mask=tuple(key_mask.shape[:-1]))
         x = xp.where(key_mask[..., None], x, xp.zeros_like(x))
     # Dividing by the largest entry first keeps sums and squares away from overflow and underflow.
     largest = xp.max(xp.abs(x), axis=-1, keepdims=True)
@@ -81,7 +92,7 @@ def post_scale(a: Array, gamma: Any, beta: Any, *, signed: bool = False) -> Arra
     (array([4.]), array([-4.]))
     """
     xp = check_floating(a=a)
-    gamma, beta = (np.asarray(to_host(value), dtype=np.float64) for value in (gamma, beta))
+    gamma, beta = as_reals("gamma", gamma), as_reals("beta", beta)
     for name, value in (("gamma", gamma), ("beta", beta)):
         if not np.all(np.isfinite(value)):
             raise ValueError(f"{name}: expected finite numbers, found {value}")

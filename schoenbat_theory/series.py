@@ -11,9 +11,10 @@ import numpy as np
 
 from schoenbat_theory.arrays import Array
 
-__all__ = ["MAX_TERMS", "check_radius", "polynomial", "squared", "term", "terms_needed"]
+__all__ = ["MAX_DEGREE", "MAX_TERMS", "check_radius", "polynomial", "squared", "term", "terms_needed"]
 
 MAX_TERMS = 2048  # beyond it direct summation is slower and less accurate than any closed form
+MAX_DEGREE = 1 << 13  # exact coefficients below it take seconds, twice as many the better part of a minute
 
 
 def polynomial(coefficients: np.ndarray, t: Array, n_min: int = 0) -> Array:
@@ -68,7 +69,8 @@ def squared(kernel: Any, z: np.ndarray, n_min: int, n_max: int | None) -> np.nda
     # Direct terms keep relative accuracy when the head is cut off; far out, closed form minus head.
     near = np.abs(z) <= min(limit / 2, 1.0)
     result = np.full_like(z, np.inf)
-    result[near] = _squared_sum(kernel, z[near], n_min)
+    if near.any():
+        result[near] = _squared_sum(kernel, z[near], n_min)
     far = ~near & (np.abs(z) <= limit)
     if not far.any():
         return result

@@ -7,7 +7,6 @@ but its address, so the report is the same for any selection, order and number o
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib
 import itertools
 import os
@@ -21,20 +20,19 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import threadpoolctl
 
 from schoenbat_theory.activations import load_heads, shipped_heads
 from schoenbat_theory.arrays import backend_asarray
-from schoenbat_theory.files import slug
+from schoenbat_theory.loading import defined_in, files_named_in, load_propositions, run_file
 from schoenbat_theory.propositions import Cell, Check, Evidence, Proposition, check_name
 from schoenbat_theory.results import Outcome, Report
 from schoenbat_theory.sampling import stream
 from schoenbat_theory.scaling import pre_scale
 
-__all__ = ["BUDGETS", "CheckError", "builtin_propositions", "find", "load_propositions", "verify"]
+__all__ = ["BUDGETS", "CheckError", "builtin_propositions", "find", "verify"]
 
 ALPHA_PARTS = 128  # each proposition owns alpha / 128, whatever else runs
 BUDGETS = {  # draws of a sampled check; repeats of a whole experiment
@@ -113,19 +111,7 @@ def builtin_propositions() -> dict[str, tuple[Proposition, ...]]:
     """
     package = importlib.import_module("proofs_checks")
     names = sorted(m.name for m in pkgutil.iter_modules(package.__path__) if m.name.startswith("prop_"))
-    return {name: _defined_in(importlib.import_module(f"proofs_checks.{name}")) for name in names}
-
-
-def load_propositions(path: str | os.PathLike[str]) -> tuple[Proposition, ...]:
-    """Run a Python file and return the propositions at its top level; ``ValueError`` if there are none.
-
-    The file may import modules beside it. It is run anew at every call, so that a notebook sees its edits.
-    """
-    path = Path(path)
-    found = _defined_in(_run_file(path))
-    if not found:
-        raise ValueError(f"{path}: defines no Proposition at its top level")
-    return found
+    return {name: defined_in(importlib.import_module(f"proofs_checks.{name}")) for name in names}
 
 
 def find(proposition_id: str) -> tuple[Proposition, ...]:
@@ -258,6 +244,9 @@ def _interrupts_held() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
+    from multiprocessing import resource_tracker
+
+    resource_tracker.ensure_running()  # now, since it lifts the mask when it starts
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -267,15 +256,14 @@ def _interrupts_held() -> Iterator[None]:
 
 def _pack(task: _Task) -> tuple[str, list[tuple[str, str]], bytes]:
     """Return (where, files, bytes): a task as it travels, and the users' files that it refers to."""
-    from joblib.externals import cloudpickle
+    import joblib
 
-    try:
-        payload = cloudpickle.dumps(task)
+    try:  # joblib's wrapper brings cloudpickle: functions of a notebook and closures travel by value
+        payload = pickle.dumps(joblib.wrap_non_picklable_objects(task, keep_wrapper=False))
     except Exception as error:  # pickle raises many kinds
         reason = f"{type(error).__name__}: {error}"
         raise CheckError(f"{task.where}: cannot be sent to a worker, {reason}; workers=1 runs it here") from error
-    # A module is referred to by its name, which holds a digest and stands for nothing else.
-    return task.where, [(path, name) for path, name in _FILES.items() if name.encode() in payload], payload
+    return task.where, files_named_in(payload), payload
 
 
 def _run_packed(
@@ -284,57 +272,12 @@ def _run_packed(
     """Run a task in a worker, after the files that it refers to."""
     try:
         for path, name in files:
-            if name not in sys.modules and _run_file(Path(path)).__name__ != name:
+            if name not in sys.modules and run_file(Path(path)).__name__ != name:
                 raise ValueError(f"{path}: has changed since this run began")
         task: _Task = pickle.loads(payload)
     except Exception as error:
         raise CheckError(f"{where}: cannot be received by a worker, {type(error).__name__}: {error}") from error
     return index, task.run(settings)
-
-
-_FILES: dict[str, str] = {}  # path of a user's file: name of the module it became when it last ran
-
-
-def _run_file(path: Path) -> ModuleType:
-    """Run a user's Python file as a module of its own; ``ValueError`` in one sentence if that fails.
-
-    Compiled here, not imported: no bytecode appears beside the file, and an edit within the same second
-    is seen. The name holds a digest of place and content: files of one stem do not collide.
-    """
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file")
-    place = str(path.resolve())
-    try:
-        source = path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror or error}") from None
-    digest = hashlib.sha256(place.encode("utf-8", "surrogateescape") + b"\0" + source).hexdigest()
-    module = ModuleType(f"propositions_of_{slug(path.stem)}_{digest[:16]}")
-    module.__file__ = place
-    sys.modules.pop(_FILES.pop(place, ""), None)  # what is left of an older run travels by value
-    sys.modules[module.__name__] = module  # dataclasses and pickle look there
-    try:
-        with _beside(str(Path(place).parent)), contextlib.redirect_stdout(sys.stderr):
-            exec(compile(source, place, "exec"), vars(module))
-    except BaseException as error:
-        del sys.modules[module.__name__]
-        if not isinstance(error, Exception | SystemExit):
-            raise
-        raise ValueError(f"{path}: cannot be imported, {type(error).__name__}: {error}") from error
-    _FILES[place] = module.__name__
-    return module
-
-
-@contextlib.contextmanager
-def _beside(folder: str) -> Iterator[None]:
-    """Let a file import modules of its folder: first while it runs, last afterwards, for imports in its checks."""
-    sys.path.insert(0, folder)
-    try:
-        yield
-    finally:
-        sys.path.remove(folder)
-        if folder not in sys.path:
-            sys.path.append(folder)
 
 
 def _require(name: str, value: Any, kind: type, fits: Callable[[Any], bool], expected: str) -> None:
@@ -348,12 +291,12 @@ def _require(name: str, value: Any, kind: type, fits: Callable[[Any], bool], exp
 def _select(wanted: Iterable[Named] | Named | None) -> list[Proposition]:
     if wanted is None:
         return list(itertools.chain.from_iterable(builtin_propositions().values()))
-    if isinstance(wanted, Named):
+    if isinstance(wanted, str | os.PathLike | Proposition):
         wanted = [wanted]
     listed = list(wanted) if isinstance(wanted, Iterable) else [wanted]
     chosen: dict[str, Proposition] = {}
     for item in listed:
-        if not isinstance(item, Named):
+        if not isinstance(item, str | os.PathLike | Proposition):
             raise TypeError(f"ids_or_propositions: expected ids, paths of .py files or Propositions, found {item!r}")
         if isinstance(item, Proposition):
             group: tuple[Proposition, ...] = (item,)
@@ -368,7 +311,3 @@ def _select(wanted: Iterable[Named] | Named | None) -> list[Proposition]:
     if not chosen:
         raise ValueError("no proposition was named")
     return list(chosen.values())
-
-
-def _defined_in(module: Any) -> tuple[Proposition, ...]:
-    return tuple(value for value in vars(module).values() if isinstance(value, Proposition))

@@ -26,7 +26,7 @@ MATHEMATICS = [
 ]
 EVIDENCE = [["confidence", "sampling"], ["propositions"], ["checks"]]
 ROOF = [
-    ["results", "plots", "report", "testing", "verify", "compare", "benchmark", "power", "lab", "site"],
+    ["loading", "results", "plots", "report", "testing", "verify", "compare", "benchmark", "power", "lab", "site"],
     ["cli", "__main__"],
 ]
 WING = (

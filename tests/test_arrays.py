@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import math
 import sys
+from fractions import Fraction
 
 import array_api_compat
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 
 from schoenbat_theory.arrays import (
     as_generator,
+    as_reals,
     asarray_like,
     backend_asarray,
     broadcast_shapes,
@@ -16,6 +19,9 @@ from schoenbat_theory.arrays import (
     check_mask,
     device_of,
     eps,
+    require_bool,
+    require_int,
+    require_real,
     to_host,
 )
 
@@ -107,6 +113,29 @@ def test_a_seed_a_sequence_and_a_generator_give_the_same_numbers():
 def test_a_wrong_rng_is_named(bad):
     with pytest.raises((TypeError, ValueError), match="rng: expected"):
         as_generator(bad)
+
+
+def test_a_number_is_itself_and_anything_else_is_named():
+    assert require_int("n", np.int32(3), 1) == 3
+    assert require_real("x", Fraction(1, 2), "a number") == require_real("x", np.float32(0.5), "a number") == 0.5
+    assert require_real("x", 10**400, "a number", lambda x: x > 0) == math.inf
+    assert require_bool("b", np.True_) is True
+    for bad, error in [(0, ValueError), (1.0, ValueError), (True, ValueError), ("a", TypeError), (None, TypeError)]:
+        with pytest.raises(error, match=f"n: expected an int >= 1, found {bad!r}"):
+            require_int("n", bad, 1)
+    for bad, error in [(np.nan, ValueError), (-(10**400), ValueError), ("1", TypeError), (1j, TypeError)]:
+        with pytest.raises(error, match="x: expected a number, found"):
+            require_real("x", bad, "a number")
+    for bad in ("no", 1, None, np.ones(2, dtype=bool)):
+        with pytest.raises(TypeError, match="b: expected True or False, found"):
+            require_bool("b", bad)
+
+
+def test_real_numbers_of_any_library_come_to_the_host_and_others_are_refused(asarray):
+    assert as_reals("x", asarray(np.ones(2))).tolist() == as_reals("x", [Fraction(1), 1]).tolist() == [1, 1]
+    for bad in (1j, "a", "1", [1, [2, 3]], None, object()):
+        with pytest.raises(TypeError, match="x: expected real numbers, found"):
+            as_reals("x", bad)
 
 
 def test_an_unknown_or_missing_backend_is_one_sentence():

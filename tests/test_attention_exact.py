@@ -205,6 +205,8 @@ def test_an_inner_product_that_overflows_is_no_masked_key(asarray):
         ({"log_bias": np.ones(5)}, ValueError, r"log_bias: expected \(\.\.\., 7\), found \(5,\)"),
         ({"log_bias": np.full(7, np.inf)}, ValueError, "log_bias: expected finite entries"),
         ({"kernel": "cosh"}, ValueError, "kernel: expected one of"),
+        ({"causal": "no"}, TypeError, "causal: expected True or False, found 'no'"),
+        ({"causal": np.ones(2, dtype=bool)}, TypeError, "causal: expected True or False"),
     ],
 )
 def test_wrong_arguments_are_named(change, error, words):
@@ -212,6 +214,52 @@ def test_wrong_arguments_are_named(change, error, words):
     kernel_attention(**right)
     with pytest.raises(error, match=words):
         kernel_attention(**{**right, **change})
+
+
+@pytest.mark.parametrize("name", ["key_mask", "key_log_weights"])
+def test_leading_axes_of_masks_and_weights_that_fit_nothing_are_named(asarray, rng, name):
+    q, k, v = (asarray(tokens(rng, 2, n, 4)) for n in (3, 5, 5))
+    kind = bool if name == "key_mask" else float
+    with pytest.raises(ValueError, match=rf"leading axes do not broadcast: arrays \(2,\), .*{name} \(3,\)"):
+        kernel_attention(q, k, v, "exp", **{name: asarray(np.ones((3, 5), dtype=kind))})
+    both = {"key_mask": asarray(np.ones((2, 5), dtype=bool)), "key_log_weights": asarray(np.ones((3, 5)))}
+    with pytest.raises(ValueError, match="leading axes do not broadcast"):
+        kernel_attention(q, k, v, "exp", **both)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("kernel", ["exp", "inv"])
+@pytest.mark.parametrize("size", [1e308, -1e308])
+def test_a_factor_common_to_all_keys_leaves_the_kernel_whatever_its_size(asarray, rng, causal, kernel, size):
+    n = 1030  # two blocks of keys
+    q, k, v = tokens(rng, 3 if not causal else n, 4), tokens(rng, n, 4), tokens(rng, n, 2)
+    there = [asarray(x) for x in (q, k, v)]
+    free = to_host(kernel_attention(*there, kernel, causal=causal))
+    weighted = kernel_attention(*there, kernel, causal=causal, key_log_weights=asarray(np.full(n, size)))
+    assert np.array_equal(to_host(weighted), free)
+    biased = kernel_attention(*there, kernel, causal=causal, log_bias=asarray(np.full(len(q) + n - 1, size)))
+    assert np.array_equal(to_host(biased), free)
+
+
+def test_a_later_key_of_any_weight_leaves_the_kernel_of_earlier_rows(rng):
+    q, k, v = tokens(rng, 5, 4), tokens(rng, 5, 4), tokens(rng, 5, 2)
+    weights = np.array([0.0, 0.0, 0.0, 1e308, -1e308])
+    out = kernel_attention(q, k, v, "exp", causal=True, key_log_weights=weights)
+    assert np.array_equal(out[:3], kernel_attention(q, k, v, "exp", causal=True)[:3])
+    assert np.array_equal(out[3:], v[[3, 3]])
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_a_sum_of_bias_and_weight_that_overflows_is_no_masked_key(asarray, causal, sign):
+    x, huge = asarray(np.ones((1, 1))), asarray(np.array([sign * 1e308]))
+    with pytest.raises(ValueError, match="log_bias, key_log_weights: finite, but their sum overflows"):
+        kernel_attention(x, x, x, "exp", causal=causal, log_bias=huge, key_log_weights=huge)
+
+
+def test_an_exponent_that_overflows_is_no_masked_key():
+    with pytest.raises(ValueError, match="q, k: finite, but an inner product overflows"):
+        kernel_attention(np.array([[1e150]]), np.array([[-1e150]]), np.ones((1, 1)), get_kernel("exp").scaled(1e10))
 
 
 def test_memory_is_linear_in_the_number_of_tokens(rng):

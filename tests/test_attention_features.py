@@ -233,6 +233,73 @@ def test_beyond_the_radius_of_its_series_a_map_is_not_applied(asarray):
         feature_attention(q, k, v, phi)
 
 
+@pytest.mark.parametrize("name", ["key_mask", "key_log_weights"])
+def test_leading_axes_of_masks_and_weights_that_fit_nothing_are_named(asarray, rng, name):
+    q, k, v = (asarray(rng.random((2, n, 4))) for n in (3, 5, 5))
+    extra = {name: asarray(np.ones((3, 5), dtype=bool if name == "key_mask" else float))}
+    for call in (lambda: feature_attention(q, k, v, positive, **extra), lambda: attention_sums(q, k, v, **extra)):
+        with pytest.raises(ValueError, match=rf"leading axes do not broadcast: arrays \(2,\), {name} \(3,\)"):
+            call()
+
+
+def test_a_mask_may_have_leading_axes_of_its_own(asarray, rng):
+    q, k, v, mask = rng.normal(size=(3, 4)), rng.normal(size=(5, 4)), rng.normal(size=(5, 2)), rng.random((6, 5)) < 0.7
+    found = to_host(feature_attention(*map(asarray, (q, k, v)), positive, key_mask=asarray(mask)))
+    assert found.shape == (6, 3, 2)
+    expected = ratio(*dense(positive(q), positive(k), v, key_mask=mask))
+    assert np.all(np.abs(found - expected) <= bound(4, 5, v, 1.0))
+
+
+def test_a_ratio_of_finite_sums_never_overflows_in_silence(asarray):
+    tiny = AttentionSums(asarray(np.array([[1e10]])), asarray(np.array([1e-300])))
+    with pytest.raises(ArithmeticError, match="a denominator is so close to 0 that the output overflows"):
+        tiny.ratio()
+    assert to_host(tiny.ratio(clamp=1.0)).tolist() == [[1e10]]
+    with pytest.raises(ValueError, match="numerator: expected finite entries, found nan"):
+        AttentionSums(asarray(np.array([[np.nan]])), asarray(np.array([1.0]))).ratio()
+
+
+@pytest.mark.parametrize(
+    ("phi", "error", "words"),
+    [
+        (RandomMaclaurin("exp", 8), TypeError, r"phi: expected a draw; call \.draw\(dim, rng\)"),
+        (3, TypeError, "phi: expected a draw or a callable, found 3"),
+        ((positive,), ValueError, r"phi: expected a map or a pair \(phi_q, phi_k\), found 1"),
+        ((positive, None), TypeError, "phi_k: expected a draw or a callable, found None"),
+        (lambda x: None, TypeError, "phi: expected an array, found NoneType"),
+        (lambda x: x[..., 0], ValueError, r"phi: expected features \(\.\.\., 3, D\) for \(3, 4\), found \(3,\)"),
+        (lambda x: x[:2], ValueError, r"phi: expected features \(\.\.\., 3, D\) for \(3, 4\), found \(2, 4\)"),
+        (lambda x: np.stack([x, x]), ValueError, r"phi: expected features .*found \(2, 3, 4\)"),
+        (lambda x: x.astype(np.float32), TypeError, "phi: expected dtype float64 as x has, found float32"),
+        ((positive, lambda x: x[..., :2]), ValueError, "phi_.: expected . features as other tokens have"),
+        (lambda x: x * np.nan, ValueError, "phi: expected finite features of finite tokens, found NaN"),
+        ((positive, lambda x: x * np.nan), ValueError, "phi_k: expected finite features of finite tokens"),
+    ],
+)
+def test_a_map_that_is_none_is_named(rng, phi, error, words):
+    q, v = rng.random((3, 4)), rng.random((3, 2))
+    for causal in (False, True):
+        with pytest.raises(error, match=words):
+            feature_attention(q, q, v, phi, causal=causal)
+
+
+def test_two_draws_have_the_leading_axes_of_both(rng):
+    q, v = rng.random((3, 2)) / 4, rng.random((3, 2))
+    law = RandomMaclaurin("exp", 16)
+    assert feature_attention(q, q, v, (law.draw(2, 0), law.draw(2, 1, shape=(5,)))).shape == (5, 3, 2)
+
+
+@pytest.mark.parametrize("causal", ["no", np.ones(2, dtype=bool), None, 1])
+def test_causal_is_a_bool(causal):
+    x = np.ones((2, 2))
+    for call in (
+        lambda: feature_attention(x, x, x, positive, causal=causal),
+        lambda: attention_sums(x, x, x, causal=causal),
+    ):
+        with pytest.raises(TypeError, match="causal: expected True or False, found"):
+            call()
+
+
 def test_wrong_shapes_are_named_as_the_caller_knows_them():
     x, v = np.ones((3, 4)), np.ones((3, 2))
     with pytest.raises(ValueError, match="k: expected last axis 4 as q has"):

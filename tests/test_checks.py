@@ -97,6 +97,17 @@ def test_looks_and_comparisons_share_alpha(monkeypatch):
         ({"variance": np.inf}, ValueError, "variance: expected finite, >= 0"),
         ({"alpha": 0.0}, ValueError, r"alpha: expected a number in \(0, 1\)"),
         ({"alpha": 1.0}, ValueError, r"alpha: expected a number in \(0, 1\)"),
+        ({"alpha": "a"}, TypeError, r"alpha: expected a number in \(0, 1\)"),
+        ({"target": 1j}, TypeError, "target: expected real numbers, found 1j"),
+        ({"sample": lambda r, size: r.random(size) + 1j}, TypeError, "sample: expected real numbers"),
+        ({"margin": np.ones(2)}, ValueError, r"margin: expected a shape that broadcasts to \(\), found \(2,\)"),
+        ({"margin": "a"}, TypeError, "margin: expected real numbers"),
+        ({"variance": np.ones(2)}, ValueError, r"variance: expected a shape that broadcasts to \(\), found \(2,\)"),
+        ({"variance": 0.0}, ValueError, "variance: expected an upper bound .*, found 0 although replicates differ"),
+        ({"bounds": 3}, ValueError, r"bounds: expected \(low, high\), low <= high, found 3"),
+        ({"bounds": (1, 0)}, ValueError, r"bounds: expected \(low, high\), low <= high, found \(1, 0\)"),
+        ({"bounds": (0, np.inf)}, ValueError, "bounds: expected finite numbers"),
+        ({"sample": lambda r, size: np.full(size, np.nan), "bounds": (0, 1)}, ArithmeticError, "is not finite"),
         ({"max_draws": 0}, ValueError, "max_draws: expected an int >= 1"),
         ({"rng": "seed"}, (TypeError, ValueError), "rng: expected"),
     ],
@@ -105,6 +116,31 @@ def test_wrong_arguments_of_a_mean_are_named(change, error, words):
     arguments = {"sample": coin(0.5), "target": 0.5, "margin": 0.1, "rng": 0, **change}
     with pytest.raises(error, match=words):
         check_mean(arguments.pop("sample"), arguments.pop("target"), **arguments)
+
+
+@pytest.mark.parametrize("known", KNOWN)
+def test_a_sample_may_be_a_list(known):
+    found = check_mean(lambda r, size: coin(0.5)(r, size).tolist(), 0.5, margin=0.1, rng=0, **KNOWN[known])
+    assert found == check_mean(coin(0.5), 0.5, margin=0.1, rng=0, **KNOWN[known])
+
+
+def test_a_constant_has_no_variance_and_no_less_than_256_draws():
+    # Batch means of 0.1 differ by rounding, which is no variance.
+    sample = lambda rng, size: np.full(size, 0.1)  # noqa: E731
+    assert check_mean(sample, 0.1, margin=1e-9, variance=0.0, rng=0).verdict == "consistent"
+    assert check_mean(sample, 0.2, margin=1e-9, variance=0.0, rng=0, max_draws=1).draws == 256
+
+
+def test_the_rounding_allowance_grows_with_the_batches(monkeypatch):
+    from schoenbat_theory import checks
+
+    # With batches four times as long as a chunk, means of a constant get four times the allowance of one chunk.
+    monkeypatch.setattr(checks, "CHUNK", 1 << 10)
+    found = check_mean(
+        lambda rng, size: np.ones(size), 1.0, margin=1e-16, variance=0.0, rng=0, max_draws=checks.BATCHES << 12
+    )
+    assert found.draws == checks.BATCHES << 12
+    assert found.interval[1] - 1 >= (1 << 12) * 2.0**-53
 
 
 def test_a_tail_obeys_breaks_or_ignores_its_bound():
@@ -183,6 +219,13 @@ def test_a_plateau_on_the_last_decade_is_refuted():
         ({"sizes": [10, 100]}, "sizes: expected three or more positive integers"),
         ({"sizes": [0, 10, 100]}, "sizes: expected three or more positive integers"),
         ({"sizes": [10, 20, 99]}, "sizes: expected at least a decade"),
+        ({"sizes": None}, "sizes: expected"),
+        ({"sizes": 10}, "sizes: expected three or more positive integers"),
+        ({"sizes": [10.5, 30, 200]}, "sizes: expected three or more positive integers"),
+        ({"sizes": [10, 100, np.inf]}, "sizes: expected three or more positive integers"),
+        ({"exponent": np.nan}, "exponent: expected a finite number"),
+        ({"band": "a"}, "band: expected a positive number"),
+        ({"max_draws": None}, "max_draws: expected an int >= 1"),
         ({"band": 0.0}, "band: expected a positive number"),
         ({"alpha": 2.0}, "alpha: expected"),
         ({"max_draws": 0}, "max_draws: expected an int >= 1"),
@@ -190,7 +233,7 @@ def test_a_plateau_on_the_last_decade_is_refuted():
 )
 def test_wrong_arguments_of_a_rate_are_named(change, words):
     arguments = {"sizes": SIZES, "exponent": 1.0, "band": 0.2, "rng": 0, **change}
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises((TypeError, ValueError), match=words):
         check_rate(lambda rng, size: 1 / size, **arguments)
 
 

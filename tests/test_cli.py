@@ -90,11 +90,11 @@ def test_a_truncated_archive(tmp_path: Path, one_line_error) -> None:
 
 
 def test_a_constant_token_is_explained(tmp_path: Path, one_line_error) -> None:
-    error = one_line_error(
-        "verify", "P16", "--workers", "1", "--qkv", str(archive(tmp_path / "c.npz", k=np.ones((1, 12, 8))))
-    )
-    assert "constant" in error
-    assert "P16" in error
+    k = np.random.default_rng(1).normal(size=(2, 12, 8))
+    k[1, 3] = 0.7
+    q, v = np.ones((2, 1, 1)) * k[:1], k
+    error = one_line_error("verify", "P33", "--qkv", str(archive(tmp_path / "c.npz", q=q, k=k, v=v)))
+    assert "c.npz: k of head 1: token (3,) is constant over its 8 features" in error
 
 
 def test_unknown_ids(one_line_error) -> None:
@@ -163,6 +163,60 @@ def test_out_holds_the_document_the_page_and_the_figures(tmp_path: Path, capsys:
     assert not list(out.rglob(".*"))
 
 
+LOUD = """
+import schoenbat_theory as st
+print("loud at import")
+
+def loud(cell):
+    print("loud in a check")
+    return {returned}
+
+A = st.Proposition("U1", "t", "s", (), "here", "proved", [loud])
+B = st.Proposition("U2", "t", "s", (), "here", "proved", [loud])
+"""
+RUN = [sys.executable, "-m", "schoenbat_theory"]
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_what_a_file_prints_stays_out_of_the_document(tmp_path: Path, workers: str) -> None:
+    (tmp_path / "loud.py").write_text(LOUD.format(returned='st.decide(True, because="é ≤ 1", note="é ≤ 1")'))
+    command = [*RUN, "verify", str(tmp_path / "loud.py"), "--workers", workers, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert json.loads(done.stdout)["status"] == "as-expected"
+    assert "loud at import" in done.stderr
+    assert "loud in a check" in done.stderr
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_every_encoding_of_the_terminal_will_do(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "f.py").write_text(LOUD.format(returned='st.observe(name="é ≤ 1", measured=1e-9)'))
+    for arguments, code in ((["verify", "P01"], 0), (["show", "P09"], 0), (["verify", str(tmp_path / "f.py")], 3)):
+        environment = {**os.environ, "PYTHONIOENCODING": encoding}
+        done = subprocess.run([*RUN, *arguments], capture_output=True, env=environment)
+        assert (done.returncode, b"Traceback" in done.stderr) == (code, False)
+    assert (" x 10^-9" if encoding == "ascii" else " × 10^-9") in done.stdout.decode(encoding)
+    done = subprocess.run([*RUN, *arguments, "--json"], capture_output=True, env=environment)
+    assert json.loads(done.stdout.decode("ascii"))["propositions"][0]["evidence"][0]["name"] == "loud: é ≤ 1"
+
+
+def test_a_failing_check_leaves_no_folder_behind(tmp_path: Path, one_line_error) -> None:
+    (tmp_path / "f.py").write_text(LOUD.format(returned="1 / 0").replace("print", "str"))
+    (tmp_path / "there").mkdir()
+    for out in ("new/deep/out", "there"):
+        error = one_line_error("verify", str(tmp_path / "f.py"), "--workers", "1", "--out", str(tmp_path / out))
+        assert "U1" in error
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["f.py", "there"]
+    assert not list((tmp_path / "there").iterdir())
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    process = subprocess.Popen([*RUN, "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait(timeout=60) == 141
+    process.stderr.close()
+
+
 def test_list_and_show(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list"]) == 0
     assert "P09R  consistent" in capsys.readouterr().out
@@ -170,6 +224,29 @@ def test_list_and_show(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert "P09: " in out
     assert "mutant" in out
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("after", [0.0, 0.2, 0.5, 1.0])
+def test_ctrl_c_prints_no_traceback(tmp_path: Path, workers: str, after: float) -> None:
+    """From the moment the command's own code runs, while workers start, and later."""
+    started = tmp_path / "started"
+    (tmp_path / "f.py").write_text(f"open({str(started)!r}, 'w').close()\n" + SLOW.format(marker=str(tmp_path / "m")))
+    process = subprocess.Popen(
+        [*RUN, "verify", str(tmp_path / "f.py"), "--workers", workers],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    while not started.exists():
+        time.sleep(0.01)
+    time.sleep(after)
+    os.killpg(process.pid, signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in stderr
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

@@ -7,6 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from schoenbat_theory.confidence import binomial_limits
 from schoenbat_theory.degrees import DEGREES, FixedDegrees, GeometricDegrees, get_degrees
 
 U = 2.0**-53
@@ -48,15 +49,16 @@ def test_kar_and_karnick_reach_every_degree_from_the_names_first_one():
 
 @pytest.mark.parametrize("law", LAWS, ids=repr)
 def test_drawn_degrees_follow_their_probabilities(law, rng):
-    n = 1 << 14
+    n = 1 << 19
     drawn = law.sample(n, rng, (2,))
     assert drawn.shape == (2, n)
     assert drawn.min() >= law.exact_below
     assert law.max_degree is None or drawn.max() <= law.max_degree
-    counts = np.bincount(drawn.ravel(), minlength=law.exact_below + 3)
-    for degree, count in enumerate(counts[: law.exact_below + 3]):
-        # Hoeffding: a frequency of 2n draws errs by more than this with probability at most 2e-12.
-        assert abs(count / (2 * n) - law.probability(degree)) <= math.sqrt(math.log(1e12) / (4 * n))
+    up = law.exact_below + np.arange(13)  # a law cut at degree 6 would miss a hundredth of its draws or more
+    q = np.array([law.probability(int(degree)) for degree in up])
+    hits = np.bincount(drawn.ravel(), minlength=up[-1] + 1)[up]
+    low, high = binomial_limits(hits, 2 * n, 1e-11)  # exact; 36 laws of 13 degrees
+    assert np.all((low <= q * (1 + 1e-12)) & (q * (1 - 1e-12) <= high))
 
 
 def test_the_mean_degree_is_one_over_p_minus_one(rng):
@@ -94,6 +96,12 @@ def test_fixed_degrees_are_what_was_asked_for(rng):
         (lambda: FixedDegrees((0, 0)), "degrees: expected counts"),
         (lambda: FixedDegrees((2, -1)), "degrees: expected counts"),
         (lambda: FixedDegrees((1, 1.5)), "degrees: expected counts"),
+        (lambda: FixedDegrees(("a",)), "degrees: expected counts"),
+        (lambda: FixedDegrees(3), "degrees: expected counts"),
+        (lambda: GeometricDegrees(exact_below=1.0), "exact_below: expected an int >= 0, found 1.0"),
+        (lambda: GeometricDegrees(max_degree=2.5), "max_degree: expected an int >= 0, found 2.5"),
+        (lambda: GeometricDegrees(max_degree=math.nan), "max_degree: expected an int >= 0, found nan"),
+        (lambda: GeometricDegrees(1e200, 2), r"p: expected p\^-2 within float64, found 1e\+200"),
         (lambda: get_degrees("harmonic", 4), "degrees: expected one of geometric, released, h01, found 'harmonic'"),
         (lambda: get_degrees((1, 2), 4), "degrees: the counts sum to 3, expected n_features = 4"),
     ],
@@ -106,5 +114,7 @@ def test_wrong_laws_are_refused_by_name(make, words):
 def test_a_law_may_be_a_name_a_law_or_counts():
     assert get_degrees("h01", 4) is DEGREES["h01"]
     assert get_degrees([1, 3], 4) == get_degrees(np.array([1, 3]), 4) == FixedDegrees((1, 3))
+    with pytest.raises(TypeError, match="p: expected a finite number > 1, found 'a'"):
+        GeometricDegrees(p="a")
     with pytest.raises(TypeError, match="degrees: expected a name"):
         get_degrees(3, 4)

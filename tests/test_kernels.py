@@ -185,11 +185,58 @@ def test_a_series_with_gaps_is_summed_to_its_end():
         (lambda n: 1.0, lambda t: t * math.nan, 1.0, "closed_form: kernel mine"),
         (lambda n: 1.0 * math.factorial(n), None, 1.0, "a_171 overflows float64"),
         (lambda n: 10_000**n, None, 1e-4, "a_78 overflows float64"),
+        (lambda n: "one", None, 1.0, "found a_0 = one"),
+        (lambda n: 1 / (n != 7), None, 1.0, "coefficient: kernel mine raised ZeroDivisionError at n = 7"),
     ],
 )
 def test_kernels_that_are_none_are_refused(coefficient, form, radius, words):
     with pytest.raises(ValueError, match=words):
         DotProductKernel.from_coefficients("mine", coefficient, form, radius=radius)
+
+
+@pytest.mark.parametrize(
+    ("coefficient", "form", "radius", "words"),
+    [
+        (lambda n: 1.0, None, "1", "radius: expected a positive number or math.inf, found '1'"),
+        ([1.0], None, 1.0, r"coefficient: expected a function, found \[1\.0\]"),
+        (lambda n: 1.0, 2.0, 1.0, "closed_form: expected a function, found 2.0"),
+        (lambda n: 1 / math.factorial(n), math.exp, math.inf, "closed_form: kernel mine must take arrays, raised"),
+        (
+            lambda n: 1.0,
+            lambda t: 1.0,
+            1.0,
+            r"closed_form: kernel mine must take arrays, returned shape \(\) for \(7,\)",
+        ),
+    ],
+)
+def test_a_kernel_is_made_of_functions_of_arrays(coefficient, form, radius, words):
+    with pytest.raises(TypeError, match=words):
+        DotProductKernel.from_coefficients("mine", coefficient, form, radius=radius)
+
+
+def test_a_coefficient_that_fails_late_says_where():
+    late = DotProductKernel.from_coefficients("late", lambda n: 1 / (n != 300), radius=1.0)
+    with pytest.raises(ValueError, match="coefficient: kernel late raised ZeroDivisionError at n = 300"):
+        late(0.9)
+
+
+@pytest.mark.parametrize("n_max", [-5, -1, 2.5, "a", None, 10**6])
+def test_a_degree_is_a_whole_number_within_reach(n_max):
+    for call in (get_kernel("exp").coefficients, lambda n: get_kernel("exp").tail(0.5, n)):
+        with pytest.raises((TypeError, ValueError), match="n_max: expected"):
+            call(n_max)
+
+
+def test_a_scale_may_be_any_number_that_leaves_a_radius():
+    assert get_kernel("exp").scaled(np.float32(0.5))(1.0) == get_kernel("exp").scaled(0.5)(1.0)
+    assert get_kernel("exp").scaled(1e300).squared_series(np.array(2.0)) == math.inf
+    with pytest.raises(ValueError, match="beta: expected radius / beta within float64"):
+        get_kernel("inv").scaled(1e-320)
+    with pytest.raises(TypeError, match="beta: expected a positive number"):
+        get_kernel("exp").scaled("a")
+    with pytest.raises(TypeError, match="c: expected a number >= 0"):
+        polynomial(2, "a")
+    assert polynomial(np.int64(2), np.float32(0.5)).coefficients(2).tolist() == [0.25, 1, 1]
 
 
 def test_a_negative_coefficient_is_found_as_soon_as_it_is_used():

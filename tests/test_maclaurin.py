@@ -62,6 +62,21 @@ def test_the_moment_is_never_below_the_square_of_the_mean(rng):
     assert np.all(rademacher_moment(x, y) >= np.sum(x * y, axis=-1) ** 2)
 
 
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"x": [np.nan], "y": [1.0]}, "x: expected finite entries, found nan"),
+        ({"x": [1.0], "y": [1.0], "z": [np.inf]}, "z: expected finite entries, found inf"),
+        ({"x": [1e100], "y": [1e100]}, "x, y: finite, but their moments overflow"),
+        ({"x": [1.0], "y": [1.0, 2.0]}, r"x, y: expected \(\.\.\., d\) with one d, found \(1,\), \(2,\)"),
+        ({"x": 1.0, "y": 1.0}, r"x, y: expected \(\.\.\., d\) with one d, found \(\), \(\)"),
+    ],
+)
+def test_a_moment_is_finite_or_refused(asarray, arrays, words):
+    with pytest.raises(ValueError, match=words):
+        rademacher_moment(**{name: asarray(np.array(x)) for name, x in arrays.items()})
+
+
 # Closed forms of laws
 
 
@@ -324,7 +339,23 @@ def test_a_width_below_the_exact_part_is_refused():
         ),
         (lambda: RandomMaclaurin("exp", 64).draw(1, 0)(np.full((1, 1), 1e300)), "x: features overflow float64"),
         (lambda: RandomMaclaurin("exp", 4).draw(1, 0, shape=(2,))(np.ones((3, 1, 1))), r"draw \(2,\), x \(3,\)"),
+        (lambda: RandomMaclaurin("exp", 4).draw(3, 0, shape=(-1,)), "shape: expected an int >= 0, found -1"),
         (lambda: RandomMaclaurin("exp", 4).mean(np.ones(2), np.ones(3)), "x, y: expected"),
+        (lambda: RandomMaclaurin("exp", 4).estimates(np.ones(2), np.ones(3), rng=0, size=1), "x, y: expected"),
+        (lambda: RandomMaclaurin("exp", 4).estimates(np.ones(()), np.ones(()), rng=0, size=1), "x, y: expected"),
+        (
+            lambda: RandomMaclaurin("exp", 4).estimates(np.ones((2, 1)), np.ones((3, 1)), rng=0, size=1),
+            r"leading axes do not broadcast: x \(2,\), y \(3,\)",
+        ),
+        (lambda: RandomMaclaurin("exp", 4).estimates(X, X, rng=0, size=0), "size: expected an int >= 1, found 0"),
+        (lambda: RandomMaclaurin("exp", 4).estimates(X, X, rng=0, size=2.0), "size: expected an int >= 1, found 2.0"),
+        (lambda: RandomMaclaurin("exp", 4).row_covariance(X, X), r"q, k: expected \(\.\.\., d\), \(\.\.\., m, d\)"),
+        (lambda: RandomMaclaurin("exp", 4).row_covariance(np.ones(()), np.ones((2, 3))), "q, k: expected"),
+        (lambda: RandomMaclaurin("exp", 4).row_covariance(np.ones(2), np.ones((2, 3))), "q, k: expected"),
+        (
+            lambda: RandomMaclaurin("exp", 4).row_covariance(np.ones((2, 3)), np.ones((3, 2, 3))),
+            r"leading axes do not broadcast: q \(2,\), k \(3,\)",
+        ),
         (
             lambda: RandomMaclaurin("exp", 4).mean(np.ones(2), np.array([1, np.inf])),
             "y: expected finite entries, found inf",
@@ -368,6 +399,14 @@ def test_a_saved_draw_is_the_same_map(tmp_path, rng, degrees):
         {"bits": np.zeros(8)},
         {"constant": np.array("one")},
         {"radius": np.array(np.nan)},
+        {"radius": np.array(0.0)},
+        {"bits": np.zeros(8, dtype=np.uint16)},
+        {"degrees": np.array([0, 1, 2, 0, 0, 0, 0, 0]), "bits": np.zeros(1, dtype=np.uint8)},
+        {"scale": np.full(8, np.inf)},
+        {"constant": np.ones(2)},
+        {"constant": np.array([np.inf])},
+        {"linear": np.ones(1)},
+        {"constant": np.ones(1), "linear": np.ones(2)},
     ],
     ids=lambda change: "-".join(f"{k} {v}" for k, v in change.items()),
 )

@@ -67,6 +67,62 @@ def test_a_malformed_proposition_is_refused(changes: dict[str, object], named: s
         proposition(**changes)
 
 
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"id": 7}, "id: expected a str, found 7"),
+        ({"title": None}, "X1: title: expected a str, found None"),
+        ({"statement": b"1 = 1"}, "statement: expected a str"),
+        ({"hypotheses": "q is fair"}, "hypotheses: expected a sequence of str, not a str, found 'q is fair'"),
+        ({"hypotheses": [1]}, "hypotheses"),
+        ({"checks": holds}, "checks: expected a sequence of functions"),
+        ({"checks": [holds, "fails"]}, "checks"),
+        ({"mutants": {fails}}, "mutants"),
+    ],
+)
+def test_a_field_of_the_wrong_type_is_named_with_its_proposition(changes: dict[str, object], named: str) -> None:
+    with pytest.raises(TypeError, match=named):
+        proposition(**changes)
+
+
+def test_an_id_is_not_empty() -> None:
+    with pytest.raises(ValueError, match="id"):
+        proposition(id=" ")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name": 1},
+        {"note": None},
+        {"measured": "0.5"},
+        {"predicted": np.ones(3)},
+        {"interval": 0.5},
+        {"interval": (0, 1, 2)},
+        {"interval": ("0", "1")},
+        {"alpha": None},
+        {"draws": 1.5},
+        {"figure": "bars"},
+    ],
+    ids=lambda changes: "{} = {!r}".format(*next(iter(changes.items()))),
+)
+def test_a_field_of_evidence_of_the_wrong_type_is_named(changes: dict[str, object]) -> None:
+    with pytest.raises(TypeError, match=rf"^{next(iter(changes))}: expected"):
+        st.Evidence("proved", "exact", **changes)
+
+
+def test_an_unknown_kind_is_refused() -> None:
+    with pytest.raises(ValueError, match="kind: expected one of exact"):
+        st.Evidence("proved", "gut feeling")
+
+
+def test_numpy_scalars_are_numbers() -> None:
+    evidence = st.Evidence(
+        "proved", "exact", measured=np.float32(0.5), interval=(np.float64(0), np.int64(1)), draws=np.int64(7)
+    )
+    assert evidence.draws == 7
+
+
 def test_an_unknown_verdict_is_refused() -> None:
     with pytest.raises(ValueError, match="verdict"):
         st.Evidence("probably", "exact")

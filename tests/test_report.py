@@ -1,12 +1,13 @@
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
 import schoenbat_theory as st
 from schoenbat_theory.propositions import Evidence, Proposition
 from schoenbat_theory.propositions import observe as data
-from schoenbat_theory.report import page
+from schoenbat_theory.report import page, save
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 HOSTILE = r"""<script>alert(1)</script> " onload='x' {{ 7 * 7 }} $\text{<script>alert(2)</script>}$ $\href{http://e}{x}$ $\style{background:url(http://e)}{x}$ https://example.org"""
@@ -134,9 +135,49 @@ def test_a_surprise_an_escaped_mutant_and_an_interruption_are_said():
     assert "Interrupted" in page(report)
 
 
-def test_a_figure_that_cannot_be_drawn_says_why():
-    def pie(cell):
-        return Evidence("proved", "exact", figure={"plot": "pie"})
+UNDRAWABLE = [{"plot": "pie"}, {"plot": "bars", "names": 1, "series": 2, "y_label": 3}]
 
-    p = Proposition("X5", "t", "s", (), "none", "proved", [pie])
-    assert "This figure cannot be drawn" in page(st.verify([p], workers=1))
+
+def undrawable(figure):
+    def pie(cell):
+        return Evidence("proved", "exact", figure=figure)
+
+    return st.verify([Proposition("X5", "t", "s", (), "none", "proved", [pie, on_heads])], workers=1)
+
+
+@pytest.mark.parametrize("figure", UNDRAWABLE, ids=["unknown plot", "wrong types"])
+def test_a_figure_that_cannot_be_drawn_says_why(figure):
+    assert "This figure cannot be drawn" in page(undrawable(figure))
+
+
+@pytest.mark.parametrize("figure", UNDRAWABLE, ids=["unknown plot", "wrong types"])
+def test_a_figure_that_cannot_be_drawn_costs_neither_the_numbers_nor_the_other_figures(tmp_path, figure):
+    paths = save(undrawable(figure), tmp_path / "out")
+    assert [str(path.relative_to(tmp_path / "out")) for path in paths] == [
+        "verify.json",
+        "report.html",
+        "figures/X5-on-heads.svg",
+    ]
+    assert all(path.stat().st_size for path in paths)
+
+
+def test_a_report_is_saved_afresh_and_leaves_other_files_alone(tmp_path, report):
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "P99-old.svg").write_text("<svg/>")
+    (tmp_path / "notes.txt").write_text("mine")
+    save(report, tmp_path)
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {"X1-fair.svg", "X1-on-heads.svg"}
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_what_cannot_be_made_leaves_the_old_report_as_it_was(tmp_path, report, monkeypatch):
+    save(report, tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+    def fails(report):
+        raise RuntimeError("no page")
+
+    monkeypatch.setattr("schoenbat_theory.report.page", fails)
+    with pytest.raises(RuntimeError, match="no page"):
+        save(undrawable({"plot": "pie"}), tmp_path)
+    assert {path: path.read_bytes() for path in Path(tmp_path).rglob("*") if path.is_file()} == before

@@ -55,8 +55,42 @@ def test_the_released_form_is_causal_and_clamps_at_one(rng):
     sums = attention_sums(phi_q, phi_k, v, causal=True)
     assert np.all(sums.denominator < 1)  # so that the clamp is all there is
     assert np.array_equal(released_attention(phi_q, phi_k, v, lambda x: x), sums.numerator)
-    free = released_attention(phi_q, phi_k, v, lambda x: x, clamp=-np.inf)
+    free = released_attention(phi_q, phi_k, v, lambda x: x, clamp=None)
     assert np.array_equal(free, feature_attention(phi_q, phi_k, v, lambda x: x, causal=True))
+
+
+@pytest.mark.parametrize("clamp", [np.nan, np.inf, "1"])
+def test_a_clamp_is_a_finite_number(rng, clamp):
+    x = rng.random((4, 2)) / 4
+    with pytest.raises((TypeError, ValueError), match="clamp: expected a finite number, found"):
+        released_attention(x, x, x, lambda x: x, clamp=clamp)
+    with pytest.raises((TypeError, ValueError), match="clamp: expected a finite number, found"):
+        attention_sums(x, x, x).ratio(clamp=clamp)
+
+
+@pytest.mark.parametrize(
+    ("q", "error", "words"),
+    [
+        ([1.0], TypeError, "q: expected an array, found list"),
+        (None, TypeError, "q: expected an array, found NoneType"),
+        (np.array(1.0), ValueError, r"q: expected shape .*found \(\)"),
+        (np.ones((2, 0)), ValueError, r"q: expected shape .*found \(2, 0\)"),
+    ],
+)
+def test_what_is_no_row_of_queries_or_keys_is_not_prepared(rng, q, error, words):
+    x = rng.normal(size=(5, 8))
+    with pytest.raises(error, match=words):
+        prepare(q, x)
+    with pytest.raises(error, match=words.replace("q:", "k:")):
+        prepare(x, q)
+
+
+def test_a_mask_whose_leading_axes_fit_nothing_is_named(asarray, rng):
+    x, mask = asarray(rng.normal(size=(2, 5, 8))), asarray(np.ones((3, 5), dtype=bool))
+    with pytest.raises(ValueError, match=r"arrays \(2,\), key_mask \(3,\)"):
+        schoenbat_attention(x, x, x, rng=0, key_mask=mask)
+    with pytest.raises(ValueError, match=r"x \(2,\), key_mask \(3,\)"):
+        pre_scale(x, key_mask=mask)
 
 
 def test_a_negative_output_has_no_square_root(rng):

@@ -1,6 +1,8 @@
 """The main job: every proposition as expected, every mutant refuted, the same document every time."""
 
 import json
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,9 @@ import pytest
 import threadpoolctl
 
 import schoenbat_theory as st
+from schoenbat_theory.loading import load_propositions
 from schoenbat_theory.sampling import stream
-from schoenbat_theory.verify import ALPHA_PARTS, CheckError, builtin_propositions, load_propositions
+from schoenbat_theory.verify import ALPHA_PARTS, CheckError, builtin_propositions
 
 PROPOSITIONS = [p for group in builtin_propositions().values() for p in group]
 
@@ -55,6 +58,15 @@ def test_the_verdict_is_the_expected_one_and_every_mutant_is_refuted(
     assert outcome.verdict == proposition.expected
     assert outcome.mutants
     assert [mutant.verdict for mutant in outcome.mutants] == ["refuted"] * len(outcome.mutants)
+
+
+@pytest.mark.parametrize("proposition", PROPOSITIONS, ids=lambda p: p.id)
+def test_every_leg_that_decides_agrees_with_the_expected_verdict(
+    proposition: st.Proposition, outcomes: dict[str, Any]
+) -> None:
+    """Else an exact leg that uses no library code would refute a false claim, and hide a broken library."""
+    agrees = {"refuted"} if proposition.expected == "refuted" else {"proved", "consistent"}
+    assert {e.verdict for e in outcomes[proposition.id].evidence} - {None} <= agrees
 
 
 @pytest.mark.parametrize("proposition", PROPOSITIONS, ids=lambda p: p.id)
@@ -179,12 +191,6 @@ def test_a_users_file_runs_in_workers_too(tmp_path: Path) -> None:
 README_PROPOSITION = (Path(__file__).parent.parent / "README.md").read_text().split("```python\n")[3].split("```")[0]
 
 
-def test_the_readme_lists_every_proposition_with_its_expected_verdict() -> None:
-    readme = (Path(__file__).parent.parent / "README.md").read_text()
-    listed = [line.strip("|").split("|") for line in readme.splitlines() if line.startswith("| P")]
-    assert [(row[0].strip(), row[-1].strip(" *")) for row in listed] == [(p.id, p.expected) for p in PROPOSITIONS]
-
-
 def test_a_check_that_fails_with_an_error_is_named() -> None:
     def broken(cell: st.Cell) -> st.Evidence:
         raise ZeroDivisionError("no")
@@ -192,6 +198,157 @@ def test_a_check_that_fails_with_an_error_is_named() -> None:
     p = st.Proposition("X1", "title", "$1$", (), "here", "proved", [broken])
     with pytest.raises(CheckError, match=r"X1.*broken.*ZeroDivisionError: no"):
         st.verify([p], workers=1)
+
+
+def nothing(cell: st.Cell) -> Any:
+    return []
+
+
+def forgot(cell: st.Cell) -> Any:
+    st.decide(True, because="never returned")
+
+
+def words(cell: st.Cell) -> Any:
+    return "proved"
+
+
+def mixed(cell: st.Cell) -> Any:
+    return [st.observe(measured=1.0), 0.5]
+
+
+def leaves(cell: st.Cell) -> Any:
+    raise SystemExit(0)
+
+
+def fails_late(cell: st.Cell) -> Iterator[st.Evidence]:
+    yield st.observe(measured=1.0)
+    raise ZeroDivisionError("late")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (nothing, r"'nothing': expected Evidence or a non-empty sequence of it, found \[\]"),
+        (forgot, "'forgot': expected Evidence .* found None"),
+        (words, "'words': expected Evidence .* found 'proved'"),
+        (mixed, "'mixed': expected Evidence .* found 0.5"),
+        (leaves, "'leaves': SystemExit: 0"),
+        (fails_late, "'fails late': ZeroDivisionError: late"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["check", "mutant"])
+def test_what_finds_no_evidence_is_an_error_and_never_a_success(wrong: Any, message: str, kind: str) -> None:
+    good = make(["proved"]).checks[0]
+    checks, mutants = ([wrong], []) if kind == "check" else ([good], [wrong])
+    with pytest.raises(CheckError, match=f"^proposition X1, {kind} {message}"):
+        st.verify([st.Proposition("X1", "t", "s", (), "here", "proved", checks, mutants)], workers=1)
+
+
+def test_a_check_may_yield_its_evidence_and_runs_inside_the_limits() -> None:
+    def threads(cell: st.Cell) -> Iterator[st.Evidence]:
+        for library in threadpoolctl.threadpool_info():
+            yield st.decide(library["num_threads"] == 1, because="threadpoolctl")
+
+    assert st.verify([st.Proposition("X1", "t", "s", (), "here", "proved", [threads])], workers=1).exit_code == 0
+
+
+def test_numpy_scalars_reach_the_document_as_numbers() -> None:
+    def scalars(cell: st.Cell) -> st.Evidence:
+        whole, real = np.int64(3), np.float64(0.5)
+        return st.Evidence(
+            "proved", "exact", draws=whole, comparisons=whole, measured=real, alpha=real, guaranteed=whole > 2
+        )
+
+    report = st.verify([st.Proposition("X1", "t", "s", (), "here", "proved", [scalars])], workers=1)
+    assert report.alpha_spent == (0.5, 0.0)
+    assert json.loads(report.to_json())["propositions"][0]["evidence"][0]["draws"] == 3
+
+
+SIBLING = """
+from __future__ import annotations
+import dataclasses
+import schoenbat_theory as st
+from beside_{tag} import VALUE
+
+@dataclasses.dataclass
+class Pair:
+    value: int
+
+def equal(cell):
+    from later_{tag} import SAME
+    return st.decide(Pair(VALUE) == Pair(SAME), because="{tag}")
+
+closures = [lambda cell: st.decide(Pair(VALUE).value == {value}, because="a closure")]
+A = st.Proposition("U{value}", "t", "s", (), "here", "proved", [equal, *closures])
+"""
+
+
+def file_with_siblings(folder: Path, tag: str, value: int) -> Path:
+    folder.mkdir()
+    for name, attribute in ((f"beside_{tag}", "VALUE"), (f"later_{tag}", "SAME")):
+        (folder / f"{name}.py").write_text(f"{attribute} = {value}\n")
+    (folder / "mine.py").write_text(SIBLING.format(tag=tag, value=value))
+    return folder / "mine.py"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_files_of_one_stem_import_their_siblings_and_define_dataclasses(tmp_path: Path, workers: int) -> None:
+    files = [file_with_siblings(tmp_path / f"f{i}", f"t{workers}{i}", 10 * workers + i) for i in range(2)]
+    assert st.verify(files, workers=workers).status == "as-expected"
+    assert st.verify(load_propositions(files[0]), workers=workers).status == "as-expected"
+    assert not list(tmp_path.rglob("mine*.pyc"))
+
+
+def test_an_edited_file_is_read_anew_in_workers_too(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(README_PROPOSITION)
+    assert st.verify(file, workers=2).status == "as-expected"
+    old = load_propositions(file)
+    file.write_text(README_PROPOSITION.replace('"consistent"', '"refuted"'))
+    assert st.verify(file, workers=2).status == "contradicted"
+    assert st.verify(old, workers=2).status == "as-expected"
+
+
+def test_a_check_that_cannot_travel_is_named() -> None:
+    def locked(cell: st.Cell, lock: Any = threading.Lock()) -> st.Evidence:  # noqa: B008
+        return st.decide(lock is not None, because="a lock")
+
+    p = st.Proposition("X1", "t", "s", (), "here", "proved", [locked, *make(["proved"]).checks])
+    with pytest.raises(CheckError, match=r"X1, check 'locked': cannot be sent to a worker, .*workers=1"):
+        st.verify([p], workers=2)
+    assert st.verify([p], workers=1).status == "as-expected"
+
+
+def test_a_path_object_names_a_file(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text(README_PROPOSITION)
+    assert st.verify(tmp_path / "mine", workers=1).status == "as-expected"
+
+
+def test_seed_alpha_and_workers_may_be_numpy_numbers() -> None:
+    report = st.verify("P01", seed=np.int64(1), alpha=np.float32(0.5), workers=np.int8(1))
+    assert json.loads(report.to_json())["seed"] == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"ids_or_propositions": 1},
+        {"ids_or_propositions": ["P01", 1]},
+        {"alpha": "a"},
+        {"seed": 0.5},
+        {"workers": 1.5},
+        {"qkv": 1},
+    ],
+)
+def test_arguments_of_the_wrong_type_are_named(arguments: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match=rf"^{next(iter(arguments))}: expected"):
+        st.verify(**arguments)
+
+
+def test_the_summary_says_what_the_error_rate_is_of(whole: st.Report) -> None:
+    last = whole.summary()[-1]
+    assert last.startswith("Probability of a wrong sampled verdict, by the union bound: at most ")
+    assert "given their variances and bounds" in last
 
 
 @pytest.mark.parametrize(
@@ -215,7 +372,10 @@ def test_bad_arguments_are_named(arguments: dict[str, Any], message: str) -> Non
 def test_a_file_without_propositions_or_with_a_syntax_error_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty.py").write_text("x = 1\n")
     (tmp_path / "broken.py").write_text("def\n")
-    with pytest.raises(ValueError, match="defines no Proposition"):
+    (tmp_path / "leaves.py").write_text("raise SystemExit(0)\n")
+    with pytest.raises(ValueError, match=r"leaves\.py: cannot be imported, SystemExit: 0"):
+        load_propositions(tmp_path / "leaves.py")
+    with pytest.raises(ValueError, match="defines no Proposition at its top level"):
         load_propositions(tmp_path / "empty.py")
     with pytest.raises(ValueError, match="SyntaxError"):
         load_propositions(tmp_path / "broken.py")

@@ -6,8 +6,17 @@ import math
 
 import numpy as np
 
-from schoenbat_theory.arrays import Array, broadcast_shapes, check_finite, check_floating, device_of, namespace
+from schoenbat_theory.arrays import (
+    Array,
+    broadcast_shapes,
+    check_finite,
+    check_floating,
+    device_of,
+    namespace,
+    require_bool,
+)
 from schoenbat_theory.attention.inputs import (
+    all_finite,
     blocks,
     causal_mask,
     check_shapes,
@@ -43,11 +52,12 @@ def kernel_attention(
     ``kernel``           name or `DotProductKernel`
     ``causal``           query i sees keys j <= i
     ``key_mask``         (..., m) booleans, True = the key is used; masked keys and values are never looked at
-    ``key_log_weights``  (..., m), -inf masks
+    ``key_log_weights``  (..., m), -inf masks; only differences matter, so that 1e308 on every key is no weight at all
     ``log_bias``         (..., n + m - 1), entry j - i + n - 1 for key j and query i
     returns              (..., n, e), same library, device and dtype; a row that sees no key is zeros
 
-    Kernels that are exponentials are summed with a running maximum and cannot overflow. Raises ``TypeError`` or
+    Kernels that are exponentials are summed with a running maximum and cannot overflow; the largest weight and bias
+    of a row so far is taken off first, without looking at keys that the row does not see. Raises ``TypeError`` or
     ``ValueError`` for wrong input (shape, dtype, NaN, an inner product beyond the radius or at a pole)
     and ``ArithmeticError`` where weights sum to exactly 0. Never holds n x m numbers.
 
@@ -61,7 +71,8 @@ def kernel_attention(
     kernel = get_kernel(kernel)
     lead = check_shapes(q, k, v)
     n, m = q.shape[-2], k.shape[-2]
-    log_weights = key_weights(k, m, key_mask, key_log_weights)
+    causal = require_bool("causal", causal)
+    log_weights = key_weights(k, m, lead, key_mask, key_log_weights)
     k, v = hide(k, log_weights), hide(v, log_weights)
     check_finite(q=q, k=k, v=v)
     if log_bias is not None:
@@ -77,7 +88,7 @@ def kernel_attention(
     for rows in blocks(n, ROWS):
         part = _rows(q[..., rows.start : rows.stop, :], k, v, kernel, rows, n, causal, log_weights, log_bias)
         out[..., rows.start : rows.stop, :] = part
-    if not bool(xp.all(xp.isfinite(out))):
+    if not all_finite(out):
         explain_not_finite(q=q, k=k, v=v)
     return out
 
@@ -96,24 +107,26 @@ def _rows(
 ) -> Array:
     """Attention of one block of queries, key block after key block, rescaled to a running maximum."""
     xp = namespace(q)
-    total, norm, top = 0.0, 0.0, -math.inf  # sum of w v, sum of w, largest exponent so far
+    total, norm = 0.0, 0.0  # sum of w v, sum of w
+    # Largest log factor and, that taken off, largest exponent so far. A factor of exp(1e308) would swallow the kernel.
+    shift, top = -math.inf, -math.inf
     for columns in blocks(k.shape[-2], COLUMNS):
         if causal and columns.start >= rows.stop:
             break
         k_block = k[..., columns.start : columns.stop, :]
         t = q @ xp.matrix_transpose(k_block)  # (..., rows, columns)
-        if not bool(xp.all(xp.isfinite(t))):  # -inf would pass for a masked key
+        if not all_finite(t if kernel.log_slope is None else kernel.log_slope * t):  # -inf would have no weight
             raise ValueError(f"q, k: finite, but an inner product overflows {t.dtype}; scale down or use float64")
         seen = causal_mask(q, rows, columns) if causal else None
         if seen is not None:  # a key that is not seen may lie beyond the radius
             t = xp.where(seen, t, xp.zeros_like(t))
         weights, exponent = _split(kernel, kernel.clip(t, q.shape[-1]))
-        if log_weights is not None:
-            exponent = exponent + log_weights[..., None, columns.start : columns.stop]
-        if log_bias is not None:
-            exponent = exponent + _bias_block(log_bias, rows, columns, n)
-        if seen is not None:
-            exponent = xp.where(seen, exponent, xp.zeros_like(t) - xp.inf)
+        factor = _log_factor(log_weights, log_bias, seen, rows, columns, n, like=t)
+        if factor is not None:
+            new_shift = xp.maximum(xp.max(factor, axis=-1, keepdims=True), xp.zeros_like(factor[..., :1]) + shift)
+            finite_shift = xp.where(new_shift > -xp.inf, new_shift, xp.zeros_like(new_shift))
+            exponent = exponent + (factor - finite_shift)
+            top, shift = top + (shift - finite_shift), new_shift
         if not isinstance(exponent, float):
             new_top = xp.maximum(xp.max(exponent, axis=-1, keepdims=True), xp.zeros_like(t[..., :1]) + top)
             finite_top = xp.where(new_top > -xp.inf, new_top, xp.zeros_like(new_top))
@@ -133,6 +146,32 @@ def _split(kernel: DotProductKernel, t: Array) -> tuple[Array, Array]:
     if kernel.log_slope is not None:
         return 1.0, kernel.log_slope * t
     return kernel(t), 0.0
+
+
+def _log_factor(
+    log_weights: Array | None,
+    log_bias: Array | None,
+    seen: Array | None,
+    rows: range,
+    columns: range,
+    n: int,
+    *,
+    like: Array,
+) -> Array | None:
+    """Return the log of what multiplies the kernel, (..., rows or 1, columns), -inf at keys not seen; ``None``: nothing does."""
+    xp = namespace(like)
+    if log_weights is None and log_bias is None and seen is None:
+        return None
+    factor = xp.zeros_like(like[..., :1, :])
+    if log_weights is not None:
+        factor = log_weights[..., None, columns.start : columns.stop]
+    if log_bias is not None:
+        hidden = (factor == -xp.inf) if seen is None else (factor == -xp.inf) | ~seen
+        factor = factor + _bias_block(log_bias, rows, columns, n)
+        # An infinite sum of finite numbers would pass for a masked key.
+        if not bool(xp.all(xp.isfinite(factor) | hidden)):
+            raise ValueError(f"log_bias, key_log_weights: finite, but their sum overflows {factor.dtype}")
+    return factor if seen is None else xp.where(seen, factor, xp.zeros_like(factor) - xp.inf)
 
 
 def _bias_block(log_bias: Array, rows: range, columns: range, n: int) -> Array:

@@ -9,8 +9,19 @@ from typing import Any
 
 import numpy as np
 
-from schoenbat_theory.arrays import Array, broadcast_shapes, check_floating, device_of, eps, namespace
+from schoenbat_theory.arrays import (
+    Array,
+    broadcast_shapes,
+    check_finite,
+    check_floating,
+    device_of,
+    eps,
+    namespace,
+    require_bool,
+    require_real,
+)
 from schoenbat_theory.attention.inputs import (
+    all_finite,
     blocks,
     causal_mask,
     check_shapes,
@@ -45,13 +56,18 @@ class AttentionSums:
 
         ``clamp`` raises every denominator to at least this value first, as the code released with
         SchoenbAt does with 1.0; never a default, because it changes the result (P14). Raises
-        ``ArithmeticError`` where a denominator is exactly 0.
+        ``ArithmeticError`` where a denominator is exactly 0, or so close to it that the output overflows.
         """
         denominator = self.denominator
         if clamp is not None:
+            clamp = require_real("clamp", clamp, "a finite number")
             xp = namespace(denominator)
             denominator = xp.maximum(denominator, xp.zeros_like(denominator) + clamp)
-        return divide(self.numerator, denominator, self.visible)
+        out = divide(self.numerator, denominator, self.visible)
+        if not all_finite(out):
+            check_finite(numerator=self.numerator, denominator=self.denominator)
+            raise ArithmeticError(f"a denominator is so close to 0 that the output overflows {out.dtype}")
+        return out
 
 
 def attention_sums(
@@ -76,7 +92,8 @@ def attention_sums(
     array([[2.]])
     """
     lead = check_shapes(phi_q, phi_k, v, ("phi_q", "phi_k"))
-    weights = key_weights(phi_k, phi_k.shape[-2], key_mask, key_log_weights)
+    causal = require_bool("causal", causal)
+    weights = key_weights(phi_k, phi_k.shape[-2], lead, key_mask, key_log_weights)
     phi_k, v = hide(phi_k, weights), hide(v, weights)
     sums, log_scale = _accumulate(
         lambda r: phi_q[..., r.start : r.stop, :],
@@ -89,7 +106,7 @@ def attention_sums(
         with np.errstate(all="ignore"):  # an overflow is found below
             scale = xp.where(log_scale > -xp.inf, xp.exp(log_scale), xp.zeros_like(log_scale))
             sums = AttentionSums(sums.numerator * scale[..., None], sums.denominator * scale, sums.visible)
-    if not _finite(sums.denominator, sums.numerator):
+    if not all_finite(sums.denominator, sums.numerator):
         explain_not_finite(phi_q=phi_q, phi_k=phi_k, v=v)
     return sums
 
@@ -111,7 +128,8 @@ def feature_attention(
     ``phi``   a draw, or any callable (..., n, d) -> (..., n, D), or a pair (phi_q, phi_k) of them
     the rest  as in `kernel_attention`; returns (..., n, e)
 
-    Features exist for one block of tokens at a time. Input is not scanned: NaN, overflow and a
+    Features exist for one block of tokens at a time; each block's shape and dtype are checked, and ``phi`` is named
+    where they are wrong or where it makes NaN of finite tokens. Input is not scanned: NaN, overflow and a
     denominator of exactly 0 are found in the result and traced back to an argument. Denominators may
     be negative: random Maclaurin weights have no sign. Raises as `kernel_attention` does.
 
@@ -124,27 +142,76 @@ def feature_attention(
     array([[1.],
            [1.]])
     """
-    phi_q, phi_k = phi if isinstance(phi, tuple) else (phi, phi)
     lead = check_shapes(q, k, v)
-    weights = key_weights(k, k.shape[-2], key_mask, key_log_weights)
+    causal = require_bool("causal", causal)
+    weights = key_weights(k, k.shape[-2], lead, key_mask, key_log_weights)
     k, v = hide(k, weights), hide(v, weights)
-    _check_radius(q, k, phi_k)
-    map_q, map_k = phi_q, phi_k
-    if phi_q is phi_k:  # two draws merge different numbers of constants, so only one draw may merge them
-        map_q = map_k = getattr(phi_q, "merged", phi_q)
-    shape = broadcast_shapes(arrays=lead, draw=tuple(getattr(phi_q, "shape", ())))
+    map_q, map_k = _maps(phi)
+    _check_radius(q, k, map_k.phi)
+    shape = broadcast_shapes(arrays=lead, hidden=tuple(k.shape[:-2]), draw=map_q.shape, draw_k=map_k.shape)
+    map_q.lead = map_k.lead = shape
     sums, _ = _accumulate(
         lambda r: map_q(q[..., r.start : r.stop, :]),
         lambda r: map_k(k[..., r.start : r.stop, :]),
         v,
         _Problem(shape, q.shape[-2], causal, weights),
     )
-    if not _finite(sums.denominator, sums.numerator):
+    if not all_finite(sums.denominator, sums.numerator):
+        check_finite(q=q, k=k, v=v)
+        for one, x in ((map_q, q), (map_k, k)):
+            one.explain_nan(x)
         explain_not_finite(q=q, k=k, v=v)
-    out = sums.ratio()
-    if not _finite(out):
-        raise ArithmeticError(f"a denominator is so close to 0 that the output overflows {out.dtype}")
-    return out
+    return sums.ratio()
+
+
+class _Map:
+    """One map of `feature_attention`, asked for one block after another; what it returns is checked, not scanned."""
+
+    def __init__(self, name: str, phi: Any, *, merge: bool) -> None:
+        if not callable(phi):
+            words = "a draw; call .draw(dim, rng)" if hasattr(phi, "draw") else "a draw or a callable"
+            raise TypeError(f"{name}: expected {words}, found {phi!r:.60}")
+        self.name, self.phi = name, phi
+        self.shape = tuple(getattr(phi, "shape", ()))  # leading axes of a draw
+        self.lead: tuple[int, ...] = ()  # those of the result
+        self.apply = getattr(phi, "merged", phi) if merge else phi
+        self.width: dict[str, int] = {}  # D, once it is known; two maps of one attention share it
+
+    def __call__(self, x: Array) -> Array:
+        features = self.apply(x)
+        check_floating(x=x, **{self.name: features})
+        n, found = x.shape[-2], tuple(features.shape)
+        if len(found) < 2 or found[-2] != n or broadcast_shapes(x=self.lead, phi=found[:-2]) != self.lead:
+            raise ValueError(f"{self.name}: expected features (..., {n}, D) for {tuple(x.shape)}, found {found}")
+        if self.width.setdefault("D", found[-1]) != found[-1]:
+            raise ValueError(
+                f"{self.name}: expected {self.width['D']} features as other tokens have, found {found[-1]}"
+            )
+        return features
+
+    @np.errstate(all="ignore")
+    def explain_nan(self, x: Array) -> None:
+        """Raise ``ValueError`` where the map makes NaN of finite tokens; infinity is an overflow, as a NaN of a draw is."""
+        if hasattr(self.phi, "merged"):
+            return
+        xp = namespace(x)
+        for rows in blocks(x.shape[-2], TOKENS):
+            if bool(xp.any(xp.isnan(self(x[..., rows.start : rows.stop, :])))):
+                raise ValueError(f"{self.name}: expected finite features of finite tokens, found NaN")
+
+
+def _maps(phi: Any) -> tuple[_Map, _Map]:
+    """Return the maps of queries and keys."""
+    if not isinstance(phi, tuple):
+        one = _Map("phi", phi, merge=True)
+        return one, one
+    if len(phi) != 2:
+        raise ValueError(f"phi: expected a map or a pair (phi_q, phi_k), found {len(phi)} of them")
+    # Two draws merge different numbers of constants, so only one draw may merge them.
+    same = phi[0] is phi[1]
+    pair = _Map("phi_q", phi[0], merge=same), _Map("phi_k", phi[1], merge=same)
+    pair[1].width = pair[0].width
+    return pair
 
 
 @dataclass(frozen=True)
@@ -189,10 +256,6 @@ class _State:
         if self.matrix is None:
             return xp.zeros((*phi_q.shape[:-1], width), dtype=phi_q.dtype, device=device_of(phi_q))
         return phi_q @ self.matrix
-
-
-def _finite(*arrays: Array) -> bool:
-    return all(bool(namespace(x).all(namespace(x).isfinite(x))) for x in arrays)
 
 
 @np.errstate(all="ignore")  # an overflow is found in the sums

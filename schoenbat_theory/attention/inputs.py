@@ -16,15 +16,30 @@ from schoenbat_theory.arrays import (
     namespace,
 )
 
-__all__ = ["blocks", "causal_mask", "check_shapes", "divide", "explain_not_finite", "hide", "key_weights"]
+__all__ = [
+    "all_finite",
+    "blocks",
+    "causal_mask",
+    "check_rows",
+    "check_shapes",
+    "divide",
+    "explain_not_finite",
+    "hide",
+    "key_weights",
+]
+
+
+def check_rows(**named: Array) -> None:
+    """Raise ``TypeError`` or ``ValueError`` unless all are floating arrays (..., rows, columns >= 1) of one kind."""
+    check_floating(**named)
+    for name, x in named.items():
+        if x.ndim < 2 or x.shape[-1] == 0:
+            raise ValueError(f"{name}: expected shape (..., rows, columns >= 1), found {tuple(x.shape)}")
 
 
 def check_shapes(q: Array, k: Array, v: Array, names: tuple[str, str] = ("q", "k")) -> tuple[int, ...]:
     """Return the broadcast leading axes of ``q`` (..., n, d), ``k`` (..., m, d) and ``v`` (..., m, e)."""
-    check_floating(**{names[0]: q, names[1]: k, "v": v})
-    for name, x in ((names[0], q), (names[1], k), ("v", v)):
-        if x.ndim < 2 or x.shape[-1] == 0:
-            raise ValueError(f"{name}: expected shape (..., rows, columns >= 1), found {tuple(x.shape)}")
+    check_rows(**{names[0]: q, names[1]: k, "v": v})
     if q.shape[-1] != k.shape[-1]:
         raise ValueError(f"{names[1]}: expected last axis {q.shape[-1]} as {names[0]} has, found {tuple(k.shape)}")
     if v.shape[-2] != k.shape[-2]:
@@ -33,10 +48,15 @@ def check_shapes(q: Array, k: Array, v: Array, names: tuple[str, str] = ("q", "k
     return broadcast_shapes(**shapes)
 
 
-def key_weights(like: Array, m: int, key_mask: Array | None, key_log_weights: Array | None) -> Array | None:
-    """Return log-weights (..., m), -inf where a key is masked, or ``None`` if every key counts alike."""
+def key_weights(
+    like: Array, m: int, lead: tuple[int, ...], key_mask: Array | None, key_log_weights: Array | None
+) -> Array | None:
+    """Return log-weights (..., m), -inf where a key is masked, or ``None`` if every key counts alike.
+
+    Their leading axes must broadcast with ``lead``, those of queries, keys and values.
+    """
     xp = namespace(like)
-    log_weights = None
+    log_weights, shapes = None, {"arrays": lead}
     if key_log_weights is not None:
         check_floating(k=like, key_log_weights=key_log_weights)
         if key_log_weights.ndim < 1 or key_log_weights.shape[-1] != m:
@@ -44,8 +64,12 @@ def key_weights(like: Array, m: int, key_mask: Array | None, key_log_weights: Ar
         if bool(xp.any(xp.isnan(key_log_weights) | (key_log_weights == xp.inf))):
             raise ValueError("key_log_weights: expected finite numbers or -inf, found NaN or +inf")
         log_weights = key_log_weights
+        shapes["key_log_weights"] = tuple(key_log_weights.shape[:-1])
     if key_mask is not None:
         check_mask("key_mask", key_mask, like, m)
+        shapes["key_mask"] = tuple(key_mask.shape[:-1])
+    broadcast_shapes(**shapes)
+    if key_mask is not None:
         zero = xp.zeros((), dtype=like.dtype, device=device_of(like))
         log_weights = xp.where(key_mask, zero if log_weights is None else log_weights, zero - xp.inf)
     return log_weights
@@ -89,6 +113,11 @@ def divide(numerator: Array, denominator: Array, visible: Array | None) -> Array
         return numerator / denominator[..., None]
     safe = xp.where(visible, denominator, xp.ones_like(denominator))
     return xp.where(visible[..., None], numerator / safe[..., None], xp.zeros_like(numerator))
+
+
+def all_finite(*arrays: Array) -> bool:
+    """Tell whether no array holds NaN or infinity."""
+    return all(bool(namespace(x).all(namespace(x).isfinite(x))) for x in arrays)
 
 
 def explain_not_finite(**named: Any) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from schoenbat_theory.arrays import Array
 from schoenbat_theory.attention.features import attention_sums, feature_attention
-from schoenbat_theory.attention.inputs import check_shapes
+from schoenbat_theory.attention.inputs import check_rows, check_shapes, key_weights
 from schoenbat_theory.degrees import GeometricDegrees
 from schoenbat_theory.features.maclaurin import RandomMaclaurin
 from schoenbat_theory.kernels import DotProductKernel
@@ -28,6 +28,7 @@ def prepare(q: Array, k: Array, *, key_mask: Array | None = None) -> tuple[Array
     >>> round(float(q[0] @ k[0]), 12)  # 4 ** -0.5
     0.5
     """
+    check_rows(q=q, k=k)
     factor = q.shape[-1] ** -0.25
     return pre_scale(q) * factor, pre_scale(k, key_mask=key_mask) * factor
 
@@ -62,18 +63,18 @@ def schoenbat_attention(
     >>> schoenbat_attention(x, x, x, rng=0).shape
     (2, 5, 8)
     """
-    check_shapes(q, k, v)
+    key_weights(k, k.shape[-2], check_shapes(q, k, v), key_mask, None)  # names a mask that fits nothing
     phi = RandomMaclaurin(kernel, n_features, degrees).draw(q.shape[-1], rng)
     q, k = prepare(q, k, key_mask=key_mask)
     return post_scale(feature_attention(q, k, v, phi, causal=causal, key_mask=key_mask), gamma, beta)
 
 
-def released_attention(q: Array, k: Array, v: Array, phi: Any, *, clamp: float = RELEASED_CLAMP) -> Array:
+def released_attention(q: Array, k: Array, v: Array, phi: Any, *, clamp: float | None = RELEASED_CLAMP) -> Array:
     """Compute the estimator as the code released with SchoenbAt does: causal, and clamped at 1.
 
     ``q`` (..., n, d), ``k`` (..., m, d) as `prepare` returns them; ``phi`` a draw, or any map. For the
     propositions about that code only: with V = 1 everywhere it does not return 1 where a row's weights
-    sum to less than ``clamp``.
+    sum to less than ``clamp``; ``None`` leaves the clamp out.
 
     Source: rmfa.py of the released code, which always uses prefix sums and clamp_min(1.0).
 

@@ -209,13 +209,30 @@ def load_draw(path: str | os.PathLike[str]) -> MaclaurinDraw:
     if int(stored["format"]) != 1:
         raise ValueError(f"{path}: expected a draw of format 1, found {stored['format']}")
     degrees, scale, dim = stored["degrees"], stored["scale"], int(stored["dim"])
-    fits = degrees.ndim > 0 and dim > 0 and int(degrees.max(initial=0)) <= 8 * stored["bits"].size
+    constant, linear = stored["constant"], stored["linear"]
+    for name, holds in {
+        "bits": stored["bits"].dtype == np.uint8,
+        "degrees": bool(np.all(degrees[..., 1:] <= degrees[..., :-1])) if degrees.ndim else False,  # falling
+        "scale": bool(np.all(np.isfinite(scale))),
+        "radius": bool(stored["radius"] > 0),
+        "constant": constant.size < 2 and bool(np.all(np.isfinite(constant))),
+        "linear": linear.size <= constant.size and bool(np.all(np.isfinite(linear))),  # never without a constant
+    }.items():
+        if not holds:
+            raise ValueError(f"{path}: {name} of the draw is damaged")
+    fits = dim > 0 and int(degrees.max(initial=0)) <= 8 * stored["bits"].size
     n_signs = sum(_level_sizes(degrees)) * dim * math.prod(degrees.shape[:-1]) if fits else -1
     if n_signs < 0 or scale.shape != degrees.shape or stored["bits"].size != -(-n_signs // 8):
         raise ValueError(f"{path}: degrees, scale and bits of the draw do not belong together")
-    constant, linear = (float(stored[key][0]) if stored[key].size else None for key in ("constant", "linear"))
     return MaclaurinDraw(
-        dim, degrees, scale, stored["bits"], constant, linear, float(stored["radius"]), str(stored["name"])
+        dim,
+        degrees,
+        scale,
+        stored["bits"],
+        float(constant[0]) if constant.size else None,
+        float(linear[0]) if linear.size else None,
+        float(stored["radius"]),
+        str(stored["name"]),
     )
 
 

@@ -28,6 +28,7 @@ from schoenbat_theory.arrays import (
     check_floating,
     eps,
     namespace,
+    require_int,
     to_host,
 )
 from schoenbat_theory.degrees import FixedDegrees, GeometricDegrees, get_degrees
@@ -38,7 +39,7 @@ from schoenbat_theory.markup import inline_math
 __all__ = ["MaclaurinDraw", "RandomMaclaurin", "check_norms", "load_draw", "rademacher_moment"]
 
 
-@np.errstate(all="ignore")  # an overflow is inf or NaN, which laws refuse
+@np.errstate(all="ignore")  # an overflow is found in the result
 def rademacher_moment(x: Array, y: Array, z: Array | None = None) -> Array:
     r"""Return T = E[<w, x>^2 <w, y> <w, z>] for w uniform on {-1, 1}^d, elementwise over leading axes.
 
@@ -46,17 +47,23 @@ def rademacher_moment(x: Array, y: Array, z: Array | None = None) -> Array:
 
     ``x, y, z`` (..., d), broadcast, z = y if it is not given; returns (...). Source: z = y in Wacker,
     Ohana & Filippone (2023), Table 1; the mixed moment is not in the source. Both are enumerated in P03.
+    Raises ``ValueError`` for NaN and for a moment that overflows.
 
     >>> rademacher_moment(np.array([1.0, 1.0]), np.array([1.0, -1.0]))
     array(0.)
     """
-    xp = check_floating(x=x, y=y)
+    named = {"x": x, "y": y} if z is None else {"x": x, "y": y, "z": z}
+    xp = _check_vectors(**named)
     z = y if z is None else z
     xx, xy, xz = x * x, xp.sum(x * y, axis=-1), xp.sum(x * z, axis=-1)
     moment = xp.sum(xx, axis=-1) * xp.sum(y * z, axis=-1) + 2 * xy * xz - 2 * xp.sum(xx * y * z, axis=-1)
     if z is y:
         moment = xp.maximum(moment, xy * xy)  # Jensen; rounding may say otherwise
-    return xp.asarray(moment)
+    moment = xp.asarray(moment)
+    if not bool(xp.all(xp.isfinite(moment))):
+        check_finite(**named)
+        raise _too_large(", ".join(named), moment)
+    return moment
 
 
 @dataclass(frozen=True)
@@ -90,14 +97,13 @@ class RandomMaclaurin:
         degrees: str | GeometricDegrees | FixedDegrees | Sequence[int] = "geometric",
         weights: str = "rademacher",
     ) -> None:
-        if not isinstance(n_features, int | np.integer) or isinstance(n_features, bool) or n_features < 1:
-            raise ValueError(f"n_features: expected an int >= 1, found {n_features!r}")
+        n_features = require_int("n_features", n_features, 1)
         if weights != "rademacher":
             raise ValueError(f"weights: expected 'rademacher', found {weights!r}")
         set_field = object.__setattr__  # the class is frozen; these are its normalised arguments
         set_field(self, "kernel", get_kernel(kernel))
-        set_field(self, "n_features", int(n_features))
-        set_field(self, "degrees", get_degrees(degrees, int(n_features)))
+        set_field(self, "n_features", n_features)
+        set_field(self, "degrees", get_degrees(degrees, n_features))
         set_field(self, "weights", weights)
         self._n_random(1)
 
@@ -111,10 +117,10 @@ class RandomMaclaurin:
         >>> phi(np.ones((5, 3)) / 3).shape
         (5, 8)
         """
-        if not isinstance(dim, int | np.integer) or dim < 1:
-            raise ValueError(f"dim: expected an int >= 1, found {dim!r}")
+        dim = require_int("dim", dim, 1)
         if not isinstance(shape, tuple):
             raise TypeError(f"shape: expected a tuple of leading axes, found {shape!r}")
+        shape = tuple(require_int("shape", size, 0) for size in shape)
         rng = as_generator(rng)
         n_random, exact = self._n_random(dim), self.degrees.exact_below
         degrees = self.degrees.sample(n_random, rng, shape)
@@ -149,13 +155,14 @@ class RandomMaclaurin:
         if n_random and self.degrees.max_degree is None:
             check_norms(x, y, self.kernel.radius, self.kernel.name)
         t = to_host(self.kernel.clip(t, x.shape[-1])).astype(np.float64)
-        result = self.degrees.mean(self.kernel, t, n_random)
+        with np.errstate(all="ignore"):  # an overflow is reported below
+            result = self.degrees.mean(self.kernel, t, n_random)
         if not np.isfinite(result).all():
             raise ValueError(f"x, y: the mean at <x, y> = {float(t[~np.isfinite(result)][0]):g} overflows float64")
         return asarray_like(result, x)
 
     def variance(self, x: Array, y: Array) -> Array:
-        r"""Return the variance of <phi(x), phi(y)> at full width, ``inf`` where it is infinite.
+        r"""Return the variance of <phi(x), phi(y)> at full width, ``inf`` where it is infinite or beyond float64.
 
             random degrees:  (1/R) [ sum_n (a_n^2 / q_n) V^n - (mean of the random part)^2 ]
             fixed counts:    sum_n (a_n^2 / D_n) (V^n - <x, y>^{2n})
@@ -178,6 +185,10 @@ class RandomMaclaurin:
         of the attention ratio is made of (P09). Not in the sources seen.
         """
         xp = check_floating(q=q, k=k)
+        if q.ndim < 1 or k.ndim < 2 or q.shape[-1] != k.shape[-1]:
+            raise ValueError(f"q, k: expected (..., d), (..., m, d), found {tuple(q.shape)}, {tuple(k.shape)}")
+        broadcast_shapes(q=tuple(q.shape[:-1]), k=tuple(k.shape[:-2]))
+        check_finite(q=q, k=k)
         t = self._inner(q[..., None, :], k)  # (..., m)
         turned = xp.matrix_transpose(k)
         moment = xp.sum(q * q, axis=-1)[..., None, None] * (k @ turned) - 2 * ((k * (q * q)[..., None, :]) @ turned)
@@ -185,7 +196,7 @@ class RandomMaclaurin:
         return self._covariance(t[..., :, None], t[..., None, :], moment, q)
 
     def second_moment(self, x: Array, y: Array) -> Array:
-        """Return E<phi(x), phi(y)>^2 = variance + mean^2 at full width, ``inf`` where it is infinite."""
+        """Return E<phi(x), phi(y)>^2 = variance + mean^2 at full width, ``inf`` where it is infinite or beyond float64."""
         return self.variance(x, y) + self.mean(x, y) ** 2
 
     def estimates(self, x: Array, y: Array, *, rng: Any, size: int) -> Array:
@@ -197,7 +208,8 @@ class RandomMaclaurin:
         >>> RandomMaclaurin("exp", 4).estimates(np.ones(2) / 2, np.ones(2) / 2, rng=0, size=3).shape
         (3,)
         """
-        xp, rng = check_floating(x=x, y=y), as_generator(rng)
+        xp, rng = _check_vectors(x=x, y=y), as_generator(rng)
+        size = require_int("size", size, 1)
         n_random = self._n_random(x.shape[-1])
         if isinstance(self.degrees, FixedDegrees) or n_random == 0:
             phi = self.draw(x.shape[-1], rng, shape=(size, *([1] * (max(x.ndim, y.ndim) - 1))))
@@ -228,20 +240,31 @@ class RandomMaclaurin:
         t, u = (to_host(self.kernel.clip(one, dim)).astype(np.float64) for one in (t, u))
         moment = to_host(moment).astype(np.float64)
         if not np.isfinite(moment).all():
-            raise ValueError(f"x, y: finite, but their moments overflow {like.dtype}; scale down or use float64")
+            raise _too_large("x, y", like)
         return asarray_like(self.degrees.covariance(self.kernel, t, u, moment, self._n_random(dim)), like)
 
     def _inner(self, x: Array, y: Array) -> Array:
-        xp = check_floating(x=x, y=y)
-        if x.ndim < 1 or y.ndim < 1 or x.shape[-1] != y.shape[-1]:
-            raise ValueError(f"x, y: expected (..., d) with one d, found {tuple(x.shape)}, {tuple(y.shape)}")
-        broadcast_shapes(x=tuple(x.shape[:-1]), y=tuple(y.shape[:-1]))
+        xp = _check_vectors(x=x, y=y)
         check_finite(x=x, y=y)
         with np.errstate(all="ignore"):  # an overflow is found by the kernel
             return xp.asarray(xp.sum(x * y, axis=-1))
 
     def _repr_html_(self) -> str:
         return inline_math(repr(self))
+
+
+def _check_vectors(**named: Array) -> Any:
+    """Return the namespace of arrays (..., d) with one d and leading axes that broadcast, or raise with their names."""
+    xp, names = check_floating(**named), ", ".join(named)
+    if any(x.ndim < 1 for x in named.values()) or len({x.shape[-1] for x in named.values()}) != 1:
+        found = ", ".join(str(tuple(x.shape)) for x in named.values())
+        raise ValueError(f"{names}: expected (..., d) with one d, found {found}")
+    broadcast_shapes(**{name: tuple(x.shape[:-1]) for name, x in named.items()})
+    return xp
+
+
+def _too_large(names: str, x: Array) -> ValueError:
+    return ValueError(f"{names}: finite, but their moments overflow {x.dtype}; scale down or use float64")
 
 
 @np.errstate(over="ignore", invalid="ignore")  # 0 times a square that overflows is NaN, and no norm beyond
