@@ -375,7 +375,7 @@ def _exp(t: Array) -> Array:
 
 def _bessel(z: np.ndarray) -> np.ndarray:
     """Sum_n z^n / n!^2 = I_0(2 sqrt z), or J_0(2 sqrt -z) for z < 0."""
-    root = 2 * np.sqrt(np.abs(z))
+    root = np.minimum(2 * np.sqrt(np.abs(z)), 1e300)  # SciPy's i0 of infinity is NaN, that of 1e300 infinite
     return np.where(z >= 0, scipy.special.i0(root), scipy.special.j0(root))
 
 

@@ -71,7 +71,7 @@ def squared(kernel: Any, z: np.ndarray, n_min: int, n_max: int | None) -> np.nda
     result = np.full_like(z, np.inf)
     if near.any():
         result[near] = _squared_sum(kernel, z[near], n_min)
-    far = ~near & (np.abs(z) <= limit)
+    far = ~near & (np.abs(z) <= limit) & np.isfinite(z)
     if not far.any():
         return result
     if kernel.squared is not None:

@@ -5,6 +5,7 @@ import pytest
 import scipy.stats
 
 from schoenbat_theory import check_mean, check_rate, check_tail
+from schoenbat_theory.sampling import BATCHES, CHUNK
 
 
 def coin(p):
@@ -131,16 +132,12 @@ def test_a_constant_has_no_variance_and_no_less_than_256_draws():
     assert check_mean(sample, 0.2, margin=1e-9, variance=0.0, rng=0, max_draws=1).draws == 256
 
 
-def test_the_rounding_allowance_grows_with_the_batches(monkeypatch):
-    from schoenbat_theory import checks
-
-    # With batches four times as long as a chunk, means of a constant get four times the allowance of one chunk.
-    monkeypatch.setattr(checks, "CHUNK", 1 << 10)
-    found = check_mean(
-        lambda rng, size: np.ones(size), 1.0, margin=1e-16, variance=0.0, rng=0, max_draws=checks.BATCHES << 12
-    )
-    assert found.draws == checks.BATCHES << 12
-    assert found.interval[1] - 1 >= (1 << 12) * 2.0**-53
+def test_the_rounding_allowance_grows_with_the_batches():
+    n = BATCHES << 15  # batches twice as long as a chunk
+    assert n // BATCHES == 2 * CHUNK
+    found = check_mean(lambda rng, size: np.ones(size), 1.0, margin=1e-16, variance=0.0, rng=0, max_draws=n)
+    assert found.draws == n
+    assert found.interval[1] - 1 >= 2 * CHUNK * 2.0**-53
 
 
 def test_a_tail_obeys_breaks_or_ignores_its_bound():

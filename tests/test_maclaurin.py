@@ -170,6 +170,8 @@ def test_an_overflowing_variance_is_infinite_and_not_nan():
     x = np.array([20.0, 20.0])
     for degrees in ("geometric", "h01", "released"):
         assert RandomMaclaurin("exp", 8, degrees).variance(x, x / 2) > 0
+    x = np.array([1e77, 0.0])  # V = 1e308, 2 V is beyond float64
+    assert RandomMaclaurin("exp", 8).variance(x, x[::-1]) == math.inf
 
 
 def test_no_mean_exists_beyond_the_radius():
