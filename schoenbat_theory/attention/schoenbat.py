@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from schoenbat_theory.arrays import Array
-from schoenbat_theory.attention.features import attention_sums, feature_attention
+from schoenbat_theory.attention.features import feature_attention
 from schoenbat_theory.attention.inputs import check_rows, check_shapes, key_weights
+from schoenbat_theory.attention.sums import attention_sums
 from schoenbat_theory.degrees import GeometricDegrees
 from schoenbat_theory.features.maclaurin import RandomMaclaurin
 from schoenbat_theory.kernels import DotProductKernel
