@@ -45,7 +45,8 @@ def load_heads(path: str | os.PathLike[str]) -> tuple[Head, ...]:
     """Read q, k, v of shape (heads, n, d), (heads, m, d), (heads, m, e), unscaled, from an .npz archive.
 
     float16, float32 or float64. Raises ``ValueError`` in one sentence for a file that is no archive, a
-    missing array, pickles, wrong shapes or dtypes, NaN, infinity and empty arrays.
+    missing array, pickles, wrong shapes or dtypes, NaN, infinity, empty arrays, and heads that are zero
+    everywhere or beyond 1e100.
     """
     return tuple(_heads(path, None))
 
@@ -62,6 +63,12 @@ def _heads(path: str | os.PathLike[str], names: list[str] | None) -> list[Head]:
         if not np.isfinite(x).all():
             where = tuple(int(i) for i in np.argwhere(~np.isfinite(x))[0])
             raise ValueError(f"{path}: {name} holds {x[where]} at index {where}, expected finite numbers")
+        largest = np.abs(x.astype(np.float64)).max(axis=(1, 2))
+        if not ((largest >= 1e-100) & (largest <= 1e100)).all():  # squares and relative errors need room
+            head = int(np.argmin((largest >= 1e-100) & (largest <= 1e100)))
+            raise ValueError(
+                f"{path}: the largest entry of {name}, head {head}, is {largest[head]:g}, expected 1e-100 .. 1e100"
+            )
     q, k, v = (stored[name].astype(np.float64) for name in "qkv")
     if q.shape[0] != k.shape[0] or q.shape[2] != k.shape[2] or k.shape[:2] != v.shape[:2]:
         raise ValueError(

@@ -71,6 +71,8 @@ def test_no_archive(tmp_path: Path, one_line_error) -> None:
         ({"v": np.ones((1, 11, 8))}, "do not fit"),
         ({"k": np.full((1, 12, 8), np.nan)}, "nan at index (0, 0, 0)"),
         ({"q": np.ones((1, 0, 8))}, "empty"),
+        ({"v": np.zeros((1, 12, 8))}, "largest entry of v, head 0, is 0"),
+        ({"v": np.full((1, 12, 8), 1e300)}, "largest entry of v, head 0, is 1e+300"),
         ({"q": np.ones((1, 12, 8), dtype=int)}, "dtype int64"),
         ({"q": np.ones((1, 12, 1)), "k": np.ones((1, 12, 1))}, "head dimension 1"),
     ],
