@@ -12,6 +12,7 @@ that all the intervals of one check hold together with probability 1 - alpha.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import scipy.special
@@ -121,7 +122,7 @@ def binomial_limits(hits: np.ndarray, n: int, alpha: float) -> tuple[np.ndarray,
     return np.where(hits == 0, 0.0, lower), np.where(hits == n, 1.0, upper)
 
 
-def _bisect(function, centre: np.ndarray, reach: np.ndarray) -> np.ndarray:  # type: ignore[no-untyped-def]
+def _bisect(function: Callable[[np.ndarray], np.ndarray], centre: np.ndarray, reach: np.ndarray) -> np.ndarray:
     """Return roots >= centre of a function that falls in m and is positive at the centre; outer end of the bracket."""
     low, high = centre.copy(), centre + reach
     for _ in range(64):

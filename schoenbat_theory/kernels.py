@@ -13,9 +13,7 @@ To add a kernel, add one constant to ``KERNELS``.
 
 from __future__ import annotations
 
-import functools
 import math
-import numbers
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -36,6 +34,7 @@ from schoenbat_theory.arrays import (
     require_int,
     require_real,
 )
+from schoenbat_theory.coefficients import UserCoefficient, check_closed_form, check_radius, coefficient_table
 from schoenbat_theory.markup import inline_math
 
 __all__ = ["KERNELS", "DotProductKernel", "get_kernel", "polynomial"]
@@ -90,10 +89,10 @@ class DotProductKernel:
         for argument, function in (("coefficient", coefficient), ("closed_form", closed_form or coefficient)):
             if not callable(function):
                 raise TypeError(f"{argument}: expected a function, found {function!r:.60}")
-        kernel = cls(name, _Coefficient(coefficient, name), closed_form, radius)
-        series.check_radius(kernel.coefficients(255), kernel.radius, name)
+        kernel = cls(name, UserCoefficient(coefficient, name), closed_form, radius)
+        check_radius(kernel.coefficients(255), kernel.radius, name)
         if closed_form is not None:
-            _check_closed_form(kernel)
+            check_closed_form(kernel)
         return kernel
 
     def coefficients(self, n_max: int) -> np.ndarray:
@@ -103,7 +102,7 @@ class DotProductKernel:
         """
         n_max = _degree(n_max, series.MAX_DEGREE - 1)
         length = max(64, 1 << n_max.bit_length())  # few lengths, so that the cache is hit
-        values = _coefficients(self.coefficient, self.name, length)[: n_max + 1].copy()
+        values = coefficient_table(self.coefficient, self.name, length)[: n_max + 1].copy()
         if math.isinf(values.max()):
             raise ValueError(
                 f"kernel {self.name}: a_{int(np.argmax(values))} overflows float64; a Fraction goes furthest"
@@ -289,44 +288,10 @@ def polynomial(p: int, c: float = 0.0) -> DotProductKernel:
     )
 
 
-@dataclass(frozen=True)
-class _Coefficient:
-    """A user's n -> a_n, whose own errors come with the n at which they happened."""
-
-    function: Callable[[int], Any]
-    name: str
-
-    def __call__(self, n: int) -> Any:
-        try:
-            return self.function(n)
-        except OverflowError:
-            raise  # a number too large: refused where it is asked for
-        except Exception as error:
-            raise ValueError(
-                f"coefficient: kernel {self.name} raised {type(error).__name__} at n = {n}: {error}"
-            ) from error
-
-
 def _degree(n_max: int, largest: int) -> int:
     if require_int("n_max", n_max, 0) > largest:
         raise ValueError(f"n_max: expected at most {largest}, found {n_max!r:.60}")
     return int(n_max)
-
-
-@functools.lru_cache(maxsize=256)
-def _coefficients(coefficient: Callable[[int], Any], name: str, length: int) -> np.ndarray:
-    values = np.full(length, np.inf)
-    for n in range(length):
-        try:
-            a = coefficient(n)
-            real = isinstance(a, numbers.Real)
-            valid = real and math.isfinite(a) and a >= 0
-        except OverflowError:
-            break  # refused where it is asked for
-        if not valid:
-            raise ValueError(f"kernel {name}: Schoenberg's condition needs finite a_n >= 0, found a_{n} = {a!s:.60}")
-        values[n] = float(a)
-    return values
 
 
 def _scalar(t: float) -> np.ndarray:
@@ -335,30 +300,6 @@ def _scalar(t: float) -> np.ndarray:
         return np.asarray([t], dtype=np.float64)
     except OverflowError:
         return np.asarray([math.inf])
-
-
-def _check_closed_form(kernel: DotProductKernel) -> None:
-    """Compare closed form and series at seven points with |t| <= radius/2, where 60 terms reach rounding."""
-    assert kernel.closed_form is not None
-    t = np.linspace(-0.5, 0.5, 7) * min(kernel.radius, 2.0)
-    try:
-        found, expected = np.asarray(kernel.closed_form(t)), kernel.partial_sum(t, 255)
-    except Exception as error:
-        raise TypeError(
-            f"closed_form: kernel {kernel.name} must take arrays, raised {type(error).__name__}: {error}"
-        ) from error
-    if found.shape != t.shape:
-        raise TypeError(
-            f"closed_form: kernel {kernel.name} must take arrays, returned shape {found.shape} for {t.shape}"
-        )
-    # Horner over N terms errs by 2 N u sum a_n |t|^n; the closed form is granted as much again.
-    allowed = 4 * 256 * eps(t) * kernel.partial_sum(np.abs(t), 255) + 2.0**-200
-    bad = ~(np.abs(found - expected) <= allowed)
-    if bad.any():
-        i = int(np.argmax(bad))
-        raise ValueError(
-            f"closed_form: kernel {kernel.name} at t = {t[i]:g} is {found[i]!r}, its series gives {expected[i]!r}"
-        )
 
 
 def _log1p_series(n: int) -> Fraction:

@@ -11,7 +11,7 @@ import numpy as np
 
 from schoenbat_theory.arrays import Array
 
-__all__ = ["MAX_DEGREE", "MAX_TERMS", "check_radius", "polynomial", "squared", "term", "terms_needed"]
+__all__ = ["MAX_DEGREE", "MAX_TERMS", "polynomial", "squared", "term", "terms_needed"]
 
 MAX_TERMS = 2048  # beyond it direct summation is slower and less accurate than any closed form
 MAX_DEGREE = 1 << 13  # exact coefficients below it take seconds, twice as many the better part of a minute
@@ -95,35 +95,6 @@ def _squared_sum(kernel: Any, z: np.ndarray, n_min: int) -> np.ndarray:
             f"kernel {kernel.name}: sum a_n^2 z^n does not settle within {MAX_TERMS} terms at |z| = {largest:g}"
         )
     return polynomial(kernel.coefficients(last) ** 2, z, n_min)
-
-
-def check_radius(coefficients: np.ndarray, radius: float, name: str) -> None:
-    """Raise ``ValueError`` if 256 coefficients grow faster than ``radius`` allows.
-
-    The slope of -log a_n over n in [128, 256) estimates log(radius of convergence); factors n^k move
-    it by k/180, so an estimate below 0.8 ``radius`` is a contradiction, not noise. An entire series
-    must have a slope that grows from [32, 64) to [128, 256).
-    """
-    late = _decay(coefficients, 128, 256)
-    if late is None:
-        return  # a polynomial: every radius is true
-    if math.isfinite(radius):
-        if late < math.log(0.8 * radius):
-            raise ValueError(
-                f"radius: the coefficients of {name} say about {math.exp(late):.3g}, found radius = {radius:g}"
-            )
-        return
-    early = _decay(coefficients, 32, 64)
-    if early is not None and late < early + 0.1:
-        raise ValueError(f"radius: the coefficients of {name} say about {math.exp(late):.3g}, found radius = inf")
-
-
-def _decay(coefficients: np.ndarray, start: int, stop: int) -> float | None:
-    n = np.arange(start, stop)
-    a = coefficients[start:stop]
-    if np.count_nonzero(a) < 2:
-        return None
-    return float(-np.polyfit(n[a > 0], np.log(a[a > 0]), 1)[0])
 
 
 def term(a: float, n: int) -> str:

@@ -20,7 +20,7 @@ PACKAGE = "schoenbat_theory"
 # is missing here fails; so does one on a wrong storey. A package stands for all of its modules.
 GROUND = ["arrays", "files", "markup", "environment", "activations"]
 MATHEMATICS = [
-    ["series", "kernels", "degrees", "scaling", "enumeration"],
+    ["coefficients", "series", "kernels", "degrees", "scaling", "enumeration"],
     ["bounds", "features"],
     ["attention"],
 ]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from schoenbat_theory import series
+from schoenbat_theory.coefficients import check_radius
 
 U = 2.0**-53
 
@@ -52,9 +53,9 @@ def test_terms_are_written_as_small_fractions_where_they_are(a, n, latex):
 
 def test_coefficients_that_contradict_the_radius_are_refused():
     n = np.arange(256.0)
-    series.check_radius(0.5**n, 2.0, "half")
-    series.check_radius(0.5**n / np.maximum(n, 1) ** 2, 2.0, "half")
-    series.check_radius(np.r_[1.0, np.zeros(255)], math.inf, "constant")
+    check_radius(0.5**n, 2.0, "half")
+    check_radius(0.5**n / np.maximum(n, 1) ** 2, 2.0, "half")
+    check_radius(np.r_[1.0, np.zeros(255)], math.inf, "constant")
     for radius in (4.0, math.inf):
         with pytest.raises(ValueError, match="radius: the coefficients of half say about 2"):
-            series.check_radius(0.5**n, radius, "half")
+            check_radius(0.5**n, radius, "half")
