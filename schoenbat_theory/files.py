@@ -9,6 +9,7 @@ import re
 import tempfile
 from collections.abc import Container, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 
@@ -33,9 +34,12 @@ def write_whole(path: str | os.PathLike[str], data: str | bytes) -> None:
 
 
 def write_npz(path: str | os.PathLike[str], **arrays: np.ndarray) -> None:
-    """Write ``arrays`` as an .npz archive, whole or not at all."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    """Write ``arrays`` as an .npz archive, whole or not at all; ``TypeError`` for one that would need pickle."""
+    for name, array in arrays.items():
+        if np.asarray(array).dtype.hasobject:
+            raise TypeError(f"{name}: expected numbers or text, found objects, which only pickle can write")
+    buffer, save = io.BytesIO(), cast(Any, np.savez_compressed)  # before NumPy 2.2 it took no allow_pickle
+    save(buffer, **arrays)
     write_whole(path, buffer.getvalue())
 
 

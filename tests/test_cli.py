@@ -33,7 +33,7 @@ def archive(path: Path, **changes: object) -> Path:
     """A small valid archive of one head, with ``changes``; a change to ``None`` leaves an array out."""
     rng = np.random.default_rng(0)
     arrays = {name: rng.normal(size=(1, 12, 8)) for name in "qkv"} | changes
-    np.savez(path, allow_pickle=True, **{name: x for name, x in arrays.items() if x is not None})
+    np.savez(path, **{name: x for name, x in arrays.items() if x is not None})
     return path
 
 

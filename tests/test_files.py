@@ -39,6 +39,12 @@ def test_a_missing_array_is_named_with_those_that_exist(tmp_path):
         read_npz(tmp_path / "a.npz", ("q", "k"))
 
 
+def test_objects_are_not_written(tmp_path):
+    with pytest.raises(TypeError, match="q: expected numbers or text, found objects"):
+        write_npz(tmp_path / "a.npz", q=np.array([{}], dtype=object))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_pickles_are_refused_unread(tmp_path):
     class Boom:
         def __reduce__(self):
