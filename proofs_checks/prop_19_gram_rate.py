@@ -77,7 +77,7 @@ def _constant(cell: st.Cell, change: Any = None) -> st.Evidence:
         sample,
         target,
         margin=0.03 * target,
-        variance=np.array(bound) - target**2,
+        variance=np.array(bound) - np.array([np.sum(second) / d for d in widths]) ** 2,
         alpha=cell.alpha,
         rng=cell.rng,
         max_draws=cell.draws,
