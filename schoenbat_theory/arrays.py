@@ -17,6 +17,7 @@ import numpy as np
 
 __all__ = [
     "Array",
+    "all_finite",
     "as_generator",
     "as_reals",
     "asarray_like",
@@ -75,12 +76,16 @@ def check_floating(**named: Array) -> Any:
     return namespace(first)
 
 
+def all_finite(*arrays: Array) -> bool:
+    """Tell whether no array holds NaN or infinity."""
+    return all(bool(namespace(x).all(namespace(x).isfinite(x))) for x in arrays)
+
+
 def check_finite(**named: Array) -> None:
     """Raise ``ValueError`` that names the first argument with a NaN or infinite entry, and where it is."""
     for name, x in named.items():
-        finite = namespace(x).isfinite(x)
-        if not bool(namespace(x).all(finite)):
-            where = tuple(int(i) for i in np.argwhere(~to_host(finite))[0])
+        if not all_finite(x):
+            where = tuple(int(i) for i in np.argwhere(~np.isfinite(to_host(x)))[0])
             raise ValueError(f"{name}: expected finite entries, found {float(x[where])} at index {where}")
 
 

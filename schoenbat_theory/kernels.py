@@ -25,6 +25,7 @@ import scipy.special
 from schoenbat_theory import series
 from schoenbat_theory.arrays import (
     Array,
+    all_finite,
     asarray_like,
     broadcast_shapes,
     check_finite,
@@ -127,7 +128,7 @@ class DotProductKernel:
             raise ValueError(f"t: kernel {self.name} needs finite |t| <= {self.radius:g}, found |t| = {largest!r}")
         with np.errstate(all="ignore"):  # a pole or an overflow is reported below, with its place
             values = xp.asarray(self.closed_form(t) if self.closed_form is not None else self._sum(t, largest))
-        if not bool(xp.all(xp.isfinite(values))):
+        if not all_finite(values):
             culprit = float(xp.max(xp.where(xp.isfinite(values), asarray_like(-math.inf, t), t)))
             raise ValueError(f"t: kernel {self.name} is not finite (in {t.dtype}) at t = {culprit!r}")
         return values
@@ -148,7 +149,7 @@ class DotProductKernel:
         broadcast_shapes(x=tuple(x.shape[:-2]), y=tuple(y.shape[:-2]))
         with np.errstate(all="ignore"):  # an overflow is found by the call
             t = self.clip(x @ xp.matrix_transpose(y), x.shape[-1])
-        if not bool(xp.all(xp.isfinite(t))):
+        if not all_finite(t):
             check_finite(x=x, y=y)
         return self(t)
 
@@ -191,7 +192,7 @@ class DotProductKernel:
                 values = xp.asarray(self(t) - self.partial_sum(t, n_max))
             else:
                 values = xp.asarray(self.partial_sum(t, last, n_max + 1))
-        if not bool(xp.all(xp.isfinite(values))):
+        if not all_finite(values):
             raise ValueError(f"t: the tail of {self.name} overflows {t.dtype} at |t| = {largest!r}")
         return values
 

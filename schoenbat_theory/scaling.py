@@ -13,6 +13,7 @@ import numpy as np
 
 from schoenbat_theory.arrays import (
     Array,
+    all_finite,
     as_reals,
     asarray_like,
     broadcast_shapes,
@@ -113,6 +114,6 @@ def post_scale(a: Array, gamma: Any, beta: Any, *, signed: bool = False) -> Arra
                 "signed=True keeps the sign, gamma sign(a) |a|^beta"
             )
         result = factor * a**power
-    if not bool(xp.all(xp.isfinite(result))):
+    if not all_finite(result):
         raise ValueError(f"a: gamma a^beta overflows {a.dtype} at gamma = {gamma}, beta = {beta}")
     return result

@@ -34,7 +34,7 @@ def test_a_true_mean_is_consistent_and_a_shifted_one_refuted(known):
 
 def test_one_wrong_number_among_many_refutes():
     target = np.zeros((3, 4))
-    sample = lambda rng, size: rng.normal(size=(size, 3, 4)) + np.eye(3, 4) * [0.2, 0, 0, 0]  # noqa: E731
+    sample = lambda rng, size: rng.normal(size=(size, 3, 4)) + np.eye(3, 4) * [0.2, 0, 0, 0]
     evidence = check_mean(sample, target, margin=0.05, variance=1.0, rng=0)
     assert evidence.verdict == "refuted"
     assert evidence.comparisons == 12
@@ -127,7 +127,7 @@ def test_a_sample_may_be_a_list(known):
 
 def test_a_constant_has_no_variance_and_no_less_than_256_draws():
     # Batch means of 0.1 differ by rounding, which is no variance.
-    sample = lambda rng, size: np.full(size, 0.1)  # noqa: E731
+    sample = lambda rng, size: np.full(size, 0.1)
     assert check_mean(sample, 0.1, margin=1e-9, variance=0.0, rng=0).verdict == "consistent"
     assert check_mean(sample, 0.2, margin=1e-9, variance=0.0, rng=0, max_draws=1).draws == 256
 
@@ -141,7 +141,7 @@ def test_the_rounding_allowance_grows_with_the_batches():
 
 
 def test_a_tail_obeys_breaks_or_ignores_its_bound():
-    event = lambda rng, size: rng.random(size) < 0.1  # noqa: E731
+    event = lambda rng, size: rng.random(size) < 0.1
     assert check_tail(event, 0.12, rng=0).verdict == "consistent"
     assert check_tail(event, 0.08, rng=0).verdict == "refuted"
     assert check_tail(event, 0.1, rng=0, max_draws=1 << 12).verdict == "undecided"
@@ -157,7 +157,7 @@ def test_a_bound_of_zero_is_broken_by_one_hit_and_never_confirmed():
 
 
 def test_bounds_above_one_say_nothing_beside_others():
-    event = lambda rng, size: rng.random((size, 3)) < [0.9, 0.1, 0.1]  # noqa: E731
+    event = lambda rng, size: rng.random((size, 3)) < [0.9, 0.1, 0.1]
     mixed = check_tail(event, [1.2, 0.2, 0.3], rng=0)
     assert (mixed.verdict, mixed.comparisons) == ("consistent", 2)
     assert mixed.predicted == 0.2  # the one that comes closest
@@ -166,7 +166,7 @@ def test_bounds_above_one_say_nothing_beside_others():
 
 def test_a_correct_bound_is_accused_at_most_as_often_as_alpha_says():
     alpha, runs = 0.2, 200
-    event = lambda rng, size: rng.random(size) < 0.1  # noqa: E731
+    event = lambda rng, size: rng.random(size) < 0.1
     accused = sum(
         check_tail(event, 0.1, alpha=alpha, rng=seed, max_draws=1 << 10).verdict == "refuted" for seed in range(runs)
     )
@@ -192,7 +192,7 @@ SIZES = [10, 20, 40, 80, 160]
 
 
 def test_a_rate_is_found_and_another_refuted():
-    error = lambda rng, size: rng.exponential() / size  # noqa: E731
+    error = lambda rng, size: rng.exponential() / size
     assert check_rate(error, SIZES, 1.0, band=0.2, rng=0).verdict == "consistent"
     assert check_rate(error, SIZES, 2.0, band=0.2, rng=0).verdict == "refuted"
     assert check_rate(error, SIZES, 1.0, band=1e-3, rng=0).verdict == "undecided"
@@ -203,7 +203,7 @@ def test_a_rate_is_found_and_another_refuted():
 def test_a_plateau_on_the_last_decade_is_refuted():
     # Over three decades the slope is still near 1; the floor shows at the end.
     sizes = [10, 30, 100, 300, 1000, 3000, 10000]
-    biased = lambda rng, size: rng.exponential() / size + 1e-3  # noqa: E731
+    biased = lambda rng, size: rng.exponential() / size + 1e-3
     found = check_rate(biased, sizes, 1.0, band=0.5, rng=0)
     assert found.verdict == "refuted"
     assert found.measured < 0.5

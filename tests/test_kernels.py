@@ -266,7 +266,7 @@ def test_the_series_of_squares_is_their_sum(kernel, n_min, n_max):
 
 
 def test_the_series_of_squares_at_its_radius():
-    at = lambda name, z: float(get_kernel(name).squared_series(np.array(z)))  # noqa: E731
+    at = lambda name, z: float(get_kernel(name).squared_series(np.array(z)))
     beyond = math.nextafter(1, 2)
     assert at("inv", 1.0) == at("inv", beyond) == at("logi", beyond) == at("sqrt", beyond) == math.inf
     assert abs(at("logi", 1.0) - (1 + math.pi**2 / 6)) <= 8 * U * at("logi", 1.0)

@@ -91,8 +91,8 @@ class Brute:
 
 def enumerated(kernel, degrees, n_features, x, y, z) -> Brute:
     a = [Fraction(kernel.coefficient(n)) for n in range(degrees.max_degree + 1)]
-    first = lambda n, w: mean(products(n, x, w))  # noqa: E731
-    mixed = lambda n, w: mean(p * q for p, q in zip(products(n, x, y), products(n, x, w), strict=True))  # noqa: E731
+    first = lambda n, w: mean(products(n, x, w))
+    mixed = lambda n, w: mean(p * q for p, q in zip(products(n, x, y), products(n, x, w), strict=True))
     if isinstance(degrees, FixedDegrees):
         used = [(n, count) for n, count in enumerate(degrees.counts) if count]
         parts = [a[n] ** 2 / count * (mixed(n, w) - first(n, y) * first(n, w)) for w in (y, z) for n, count in used]

@@ -147,7 +147,7 @@ def test_kernel_attention(asarray, data, dtype, kernel, causal, extra):
     if extra and data.draw(some.booleans()):
         more["log_bias"] = asarray(data.draw(array((max(n + m - 1, 0),), dtype)))
     names = ["q", "k", "v", "t", "the attention weights"]
-    call = lambda: kernel_attention(q, k, v, kernel, causal=causal, **more)  # noqa: E731
+    call = lambda: kernel_attention(q, k, v, kernel, causal=causal, **more)
     holds(lambda: named(call), names, (n, 2), q)
 
 
@@ -158,7 +158,7 @@ def test_feature_attention(asarray, data, dtype, kernel, causal, extra):
     v = asarray(data.draw(array((m, 2), dtype)))
     more = options(data, asarray, n, m, dtype) if extra else {}
     phi = RandomMaclaurin(kernel, 8, "released").draw(q.shape[-1], data.draw(some.integers(0, 9)))
-    call = lambda: feature_attention(q, k, v, phi, causal=causal, **more)  # noqa: E731
+    call = lambda: feature_attention(q, k, v, phi, causal=causal, **more)
     holds(lambda: named(call), ["q", "k", "v", "x", "the attention weights"], (n, 2), q)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from schoenbat_theory.arrays import (
     Array,
+    all_finite,
     broadcast_shapes,
     check_finite,
     check_floating,
@@ -16,7 +17,6 @@ from schoenbat_theory.arrays import (
     require_bool,
 )
 from schoenbat_theory.attention.inputs import (
-    all_finite,
     blocks,
     causal_mask,
     check_shapes,

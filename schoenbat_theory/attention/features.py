@@ -9,6 +9,7 @@ import numpy as np
 
 from schoenbat_theory.arrays import (
     Array,
+    all_finite,
     broadcast_shapes,
     check_finite,
     check_floating,
@@ -17,7 +18,6 @@ from schoenbat_theory.arrays import (
     require_bool,
 )
 from schoenbat_theory.attention.inputs import (
-    all_finite,
     blocks,
     check_shapes,
     explain_not_finite,

@@ -17,7 +17,6 @@ from schoenbat_theory.arrays import (
 )
 
 __all__ = [
-    "all_finite",
     "blocks",
     "causal_mask",
     "check_rows",
@@ -113,11 +112,6 @@ def divide(numerator: Array, denominator: Array, visible: Array | None) -> Array
         return numerator / denominator[..., None]
     safe = xp.where(visible, denominator, xp.ones_like(denominator))
     return xp.where(visible[..., None], numerator / safe[..., None], xp.zeros_like(numerator))
-
-
-def all_finite(*arrays: Array) -> bool:
-    """Tell whether no array holds NaN or infinity."""
-    return all(bool(namespace(x).all(namespace(x).isfinite(x))) for x in arrays)
 
 
 def explain_not_finite(**named: Any) -> None:

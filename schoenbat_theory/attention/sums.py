@@ -10,6 +10,7 @@ import numpy as np
 
 from schoenbat_theory.arrays import (
     Array,
+    all_finite,
     broadcast_shapes,
     check_finite,
     device_of,
@@ -18,7 +19,6 @@ from schoenbat_theory.arrays import (
     require_real,
 )
 from schoenbat_theory.attention.inputs import (
-    all_finite,
     blocks,
     causal_mask,
     check_shapes,

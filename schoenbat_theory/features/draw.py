@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ import numpy as np
 
 from schoenbat_theory.arrays import (
     Array,
+    all_finite,
     asarray_like,
     broadcast_shapes,
     check_finite,
@@ -92,7 +94,7 @@ class MaclaurinDraw:
         self._check(x)
         check_finite(x=x)
         out = self._apply(x, columns)
-        if not bool(namespace(x).all(namespace(x).isfinite(out))):
+        if not all_finite(out):
             raise ValueError(f"x: features overflow {x.dtype}; scale x down or use float64")
         return out
 
@@ -122,6 +124,11 @@ class MaclaurinDraw:
             **{key: np.array([] if value is None else [value]) for key, value in options.items()},
         )
 
+    @functools.cached_property
+    def _sizes(self) -> list[int]:
+        """Sizes of the levels, counted once: every block of tokens asks for them."""
+        return _level_sizes(self.degrees)
+
     def _check(self, x: Array) -> None:
         check_floating(x=x)
         if x.ndim < 2 or x.shape[-1] != self.dim:
@@ -129,7 +136,7 @@ class MaclaurinDraw:
 
     def _constants(self) -> np.ndarray:
         """Values of the constant features that stand behind the products, (*shape, k)."""
-        first = next(iter(_level_sizes(self.degrees)), 0)
+        first = next(iter(self._sizes), 0)
         columns = self.scale[..., first:]
         if self.constant is None:
             return columns
@@ -174,7 +181,7 @@ class MaclaurinDraw:
     def _host_levels(self) -> list[tuple[np.ndarray, np.ndarray | None]]:
         levels, start = [], 0
         signs = np.unpackbits(self.bits).astype(np.int8)
-        for level, size in enumerate(_level_sizes(self.degrees), start=1):
+        for level, size in enumerate(self._sizes, start=1):
             count = math.prod(self.shape) * size * self.dim
             matrix = (2.0 * signs[start : start + count] - 1.0).reshape(*self.shape, size, self.dim)
             start += count

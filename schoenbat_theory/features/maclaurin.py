@@ -21,6 +21,7 @@ import numpy as np
 
 from schoenbat_theory.arrays import (
     Array,
+    all_finite,
     as_generator,
     asarray_like,
     broadcast_shapes,
@@ -60,7 +61,7 @@ def rademacher_moment(x: Array, y: Array, z: Array | None = None) -> Array:
     if z is y:
         moment = xp.maximum(moment, xy * xy)  # Jensen; rounding may say otherwise
     moment = xp.asarray(moment)
-    if not bool(xp.all(xp.isfinite(moment))):
+    if not all_finite(moment):
         check_finite(**named)
         raise _too_large(", ".join(named), moment)
     return moment
