@@ -25,6 +25,11 @@ FIGURES = {
         "exponent": 1.0, "fitted": 1.01, "predicted": [1, 0.25, 0.0625], "baselines": {"plain mean of V": 0.1},
     },
     "weights": {"before": [[0.5, 0.5], [0.9, 0.1]], "after": [[0.6, 0.4], [1.1, -0.1]], "uniform": 0.5},
+    "curves": {
+        "x": [16, 64, 256], "series": {"bound $": [30, 2, None], "exact": [0.5, 0.1, 0.02]}, "x_label": "features $D$",
+        "y_label": "probability", "log_x": True, "log_y": True, "shade": (1, None), "shade_label": "says nothing",
+        "lines": {"α": 0.05}, "bands": {"exact": [[0.4, 0.05, 0.01], [0.6, 0.2, 0.03]]},
+    },
     "bars": {"names": ["a $", "<b>"], "series": {"error": [1, 2], "baseline": [2, 3]}, "y_label": "error", "log": True},
 }  # fmt: skip
 

@@ -4,6 +4,7 @@
     tail        how often an event happens, and the bound on its probability
     rate        a squared error against a size, with the slope claimed
     weights     attention weights before and after, relative to uniform
+    curves      several quantities against one: bounds, widths, powers
     bars        several numbers per name, as dots on one line
 
 This package alone imports matplotlib. It uses `Figure` without pyplot, so there is no window and no
@@ -11,12 +12,14 @@ global state; text is set in Unicode, not in mathtext, so a reader's ``$`` is a 
 """
 
 from schoenbat_theory.plots.charts import plot_bars, plot_rate, plot_sequence, plot_tail, plot_weights
+from schoenbat_theory.plots.curves import plot_curves
 from schoenbat_theory.plots.vector import READING, plot, svg, svg_file
 
 __all__ = [
     "READING",
     "plot",
     "plot_bars",
+    "plot_curves",
     "plot_rate",
     "plot_sequence",
     "plot_tail",

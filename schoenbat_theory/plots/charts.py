@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -23,6 +22,7 @@ from schoenbat_theory.plots.style import (
     PlainFormatter,
     canvas,
     decades,
+    figure_data,
     label_of,
     legend,
     numbers,
@@ -44,7 +44,7 @@ def plot_sequence(evidence: Evidence, *, ax: Axes | None = None) -> Axes:
     >>> plot_sequence(Evidence("consistent", "monte-carlo", figure=data)).get_xlabel()
     'draws'
     """
-    f = _figure_data(evidence, "draws", "estimate", "lower", "upper", "target", "margin")
+    f = figure_data(evidence.figure, "draws", "estimate", "lower", "upper", "target", "margin")
     draws, estimate, lower, upper = (numbers(f[key]) for key in ("draws", "estimate", "lower", "upper"))
     target, margin = float(f["target"]), float(f["margin"])
     with canvas(ax) as axes:
@@ -71,7 +71,7 @@ def plot_tail(evidence: Evidence, *, ax: Axes | None = None) -> Axes:
     >>> plot_tail(Evidence("consistent", "monte-carlo", figure=data)).get_yscale()
     'log'
     """
-    f = _figure_data(evidence, "rate", "lower", "upper", "bound")
+    f = figure_data(evidence.figure, "rate", "lower", "upper", "bound")
     rate, lower, upper, bound = (numbers(f[key]) for key in ("rate", "lower", "upper", "bound"))
     x, names = positions(f.get("x"), len(rate))
     seen = rate > 0
@@ -123,7 +123,7 @@ def plot_rate(evidence: Evidence, *, ax: Axes | None = None) -> Axes:
     >>> plot_rate(Evidence("consistent", "monte-carlo", figure=data)).get_ylabel()
     'mean squared error'
     """
-    f = _figure_data(evidence, "sizes", "error", "lower", "upper", "exponent", "fitted")
+    f = figure_data(evidence.figure, "sizes", "error", "lower", "upper", "exponent", "fitted")
     sizes, error, lower, upper = (numbers(f[key]) for key in ("sizes", "error", "lower", "upper"))
     exponent = float(f["exponent"])
     with canvas(ax) as axes:
@@ -163,7 +163,7 @@ def plot_weights(evidence: Evidence, *, ax: Sequence[Axes] | None = None) -> Axe
     >>> plot_weights(Evidence(None, "data", figure={"before": [[0.5, 0.5]], "after": [[0.9, 0.1]]})).get_title()
     'before'
     """
-    f = _figure_data(evidence, "before", "after")
+    f = figure_data(evidence.figure, "before", "after")
     pair = [np.atleast_2d(np.asarray(f[key], dtype=np.float64)) for key in ("before", "after")]
     relative = [x / float(f.get("uniform") or 1 / x.shape[1]) for x in pair]
     positive = np.concatenate([x[x > 0] for x in relative] or [np.ones(1)])
@@ -191,7 +191,7 @@ def plot_bars(evidence: Evidence, *, ax: Axes | None = None) -> Axes:
     >>> plot_bars(Evidence(None, "data", figure=data)).get_xlabel()
     'error'
     """
-    f = _figure_data(evidence, "names", "series", "y_label")
+    f = figure_data(evidence.figure, "names", "series", "y_label")
     rows = np.arange(len(f["names"]))
     with canvas(ax, (4.4, 1.0 + 0.22 * len(rows))) as axes:
         axes.hlines(rows, 0, 1, transform=axes.get_yaxis_transform(), color=PALE, lw=0.8, zorder=0)
@@ -211,11 +211,3 @@ def plot_bars(evidence: Evidence, *, ax: Axes | None = None) -> Axes:
         axes.set_xlabel(label_of(f["y_label"]))
         legend(axes)
         return axes
-
-
-def _figure_data(evidence: Evidence, *keys: str) -> dict[str, Any]:
-    found = evidence.figure or {}
-    missing = [key for key in keys if key not in found]
-    if missing:
-        raise ValueError(f"figure: expected the keys {', '.join(keys)}; missing {', '.join(missing)}")
-    return found

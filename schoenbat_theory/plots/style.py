@@ -19,7 +19,7 @@ from schoenbat_theory.markup import decimal, plain, superscript
 
 __all__ = [
     "BESIDE", "BLUE", "GREY", "INK", "MARKS", "PALE", "STYLE", "VERMILLION", "HouseFigure", "PlainFormatter",
-    "canvas", "decades", "label_of", "legend", "numbers", "positions", "readable", "ticks_at", "words",
+    "canvas", "decades", "figure_data", "label_of", "legend", "numbers", "positions", "readable", "ticks_at", "words",
 ]  # fmt: skip
 
 BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"  # Okabe & Ito: safe for the colour-blind
@@ -101,6 +101,14 @@ def canvas(ax: Any, size: tuple[float, float] = (4.4, 2.9), columns: int = 1) ->
     """Yield ``ax``, or the axes of a new figure, with `STYLE` in force."""
     with matplotlib.rc_context(STYLE):
         yield HouseFigure(size, layout="constrained").subplots(1, columns, sharey=columns > 1) if ax is None else ax
+
+
+def figure_data(found: dict[str, Any] | None, *keys: str) -> dict[str, Any]:
+    """Return the figure data ``found``; ``ValueError`` that names those of ``keys`` that it lacks."""
+    missing = [key for key in keys if key not in (found or {})]
+    if missing or found is None:
+        raise ValueError(f"figure: expected the keys {', '.join(keys)}; missing {', '.join(missing)}")
+    return found
 
 
 def numbers(values: Any) -> np.ndarray:

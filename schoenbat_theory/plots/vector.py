@@ -14,6 +14,7 @@ import matplotlib
 from matplotlib.axes import Axes
 
 from schoenbat_theory.plots.charts import plot_bars, plot_rate, plot_sequence, plot_tail, plot_weights
+from schoenbat_theory.plots.curves import plot_curves
 from schoenbat_theory.plots.style import STYLE, readable
 from schoenbat_theory.propositions import Evidence
 
@@ -24,6 +25,7 @@ READING = {  # one sentence on how to read each kind
     "tail": "Exceedance rate with exact limits (blue) below the bound (orange); the number is bound / rate, an arrow an upper limit.",
     "rate": "Mean squared error against size, both logarithmic; the triangle has the slope that is claimed.",
     "weights": "Attention weights times the number of keys: 1 is uniform, each factor of ten one step of colour; orange is not positive.",
+    "curves": "One curve per quantity; a shaded region is where nothing is said.",
     "bars": "One line per name: compare the marks along it.",
 }
 
@@ -32,6 +34,7 @@ PLOTS: dict[Any, Callable[..., Axes]] = {
     "tail": plot_tail,
     "rate": plot_rate,
     "weights": plot_weights,
+    "curves": plot_curves,
     "bars": plot_bars,
 }
 
