@@ -9,7 +9,7 @@ import schoenbat_theory as st
 from schoenbat_theory import plots
 from schoenbat_theory.markup import decimal
 from schoenbat_theory.propositions import Evidence, Proposition, observe
-from schoenbat_theory.report import save_figures
+from schoenbat_theory.report import page, save_figures
 
 FIGURES = {
     "sequence": {
@@ -85,6 +85,14 @@ def test_a_readers_text_is_text():
     text = plots.svg(Evidence(None, "data", name=hostile, figure={"plot": "bars", **figure}))
     assert "<script" not in text
     assert "https:" not in text.partition(">")[2]
+
+
+def test_a_caption_of_its_own_replaces_the_general_one():
+    mine = evidence("bars").but(figure={"caption": "Where $D$ is large, <b>nothing</b> is said."})
+    assert "Where D is large" in ElementTree.fromstring(plots.svg(mine)).get("aria-label")
+    text = page(st.verify([Proposition("X", "t", "s", (), "none", "consistent", [lambda cell: mine])], workers=1))
+    assert "is large, &lt;b&gt;nothing&lt;/b&gt; is said." in text
+    assert plots.READING["bars"] not in text
 
 
 def test_an_unknown_kind_and_missing_numbers_are_named():

@@ -82,7 +82,9 @@ def svg_file(evidence: Evidence, key: str) -> str:
 def describe(evidence: Evidence) -> str:
     """Return one plain sentence on the figure for those who do not see it."""
     verdict = f", {evidence.verdict}" if evidence.verdict else ""
-    return f"{readable(evidence.name) or 'figure'}{verdict}. {READING[(evidence.figure or {})['plot']]}"
+    figure = evidence.figure or {}
+    reading = readable(str(figure.get("caption", READING[figure["plot"]])))
+    return f"{readable(evidence.name) or 'figure'}{verdict}. {reading}"
 
 
 def inline(figure: Any, label: str, key: str) -> str:
