@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from schoenbat_theory.markup import decimal, inline_math, table
+from schoenbat_theory.references import bibtex
 
 __all__ = [
     "VERDICTS",
@@ -126,6 +127,7 @@ class Proposition:
     ``expected``     the verdict declared in advance
     ``checks``       functions Cell -> Evidence (or several); their names name the evidence
     ``mutants``      checks of broken twins, each of which must be refuted; they count neither in the verdict nor in alpha
+    ``cites``        keys of the shipped references.bib, or whole BibTeX entries (texts that start with "@")
 
     >>> def fair(cell):
     ...     return check_mean(lambda rng, size: rng.integers(0, 2, size) * 1.0, 0.5,
@@ -144,12 +146,13 @@ class Proposition:
     expected: str
     checks: Sequence[Check]
     mutants: Sequence[Check] = ()
+    cites: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         _require(self, _is_text, "a str", "id", "title", "statement", "source")
         if not self.id.strip():
             raise ValueError(f"id: expected a text that is not empty, found {self.id!r}")
-        _require(self, _is_sequence_of(_is_text), "a sequence of str, not a str", "hypotheses")
+        _require(self, _is_sequence_of(_is_text), "a sequence of str, not a str", "hypotheses", "cites")
         _require(self, _is_sequence_of(callable), "a sequence of functions", "checks", "mutants")
         if self.expected not in VERDICTS:
             raise ValueError(
@@ -160,6 +163,10 @@ class Proposition:
         names = [check_name(check) for check in (*self.checks, *self.mutants)]
         if len(set(names)) != len(names):
             raise ValueError(f"checks, mutants: proposition {self.id} has two of one name, {sorted(names)}")
+        try:
+            bibtex(self.cites)
+        except ValueError as error:
+            raise ValueError(f"proposition {self.id}: {error}") from None
 
     def _repr_html_(self) -> str:
         rows = [("statement", self.statement), ("source", self.source), ("expected", self.expected)]

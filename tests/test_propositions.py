@@ -60,6 +60,8 @@ def test_a_search_is_never_a_proof() -> None:
         ({"checks": []}, "checks"),
         ({"checks": [holds, holds]}, "checks"),
         ({"mutants": [holds]}, "mutants"),
+        ({"cites": ["kar2012"]}, "proposition X1: cites: .* found 'kar2012'; near: kar2012random"),
+        ({"cites": ["@misc{broken"]}, "proposition X1: cites: expected @type"),
     ],
 )
 def test_a_malformed_proposition_is_refused(changes: dict[str, object], named: str) -> None:
@@ -78,11 +80,19 @@ def test_a_malformed_proposition_is_refused(changes: dict[str, object], named: s
         ({"checks": holds}, "checks: expected a sequence of functions"),
         ({"checks": [holds, "fails"]}, "checks"),
         ({"mutants": {fails}}, "mutants"),
+        ({"cites": "kar2012random"}, "cites: expected a sequence of str, not a str, found 'kar2012random'"),
+        ({"cites": [2012]}, "cites"),
     ],
 )
 def test_a_field_of_the_wrong_type_is_named_with_its_proposition(changes: dict[str, object], named: str) -> None:
     with pytest.raises(TypeError, match=named):
         proposition(**changes)
+
+
+def test_sources_are_keys_of_the_shipped_file_or_entries_of_a_users_own() -> None:
+    own = "@misc{me2026, title = {My note}}"
+    assert proposition(cites=("kar2012random", own)).cites == ("kar2012random", own)
+    assert proposition().cites == ()
 
 
 def test_an_id_is_not_empty() -> None:
