@@ -178,4 +178,5 @@ P01 = st.Proposition(
     expected="proved",
     checks=[equations, radii, rounded_once, trigh_is_exp],
     mutants=[factorial_forgotten, sign_of_the_root_kept],
+    cites=("guo2025schoenbat",),
 )

@@ -5,7 +5,7 @@ r"""P03: Second moments of one Rademacher projection product.
 With z = y it is V(x, y) = ||x||^2 ||y||^2 + 2 <x,y>^2 - 2 sum x_i^2 y_i^2, the base of every variance of random
 Maclaurin features; the mixed form gives the covariance of two keys in the row of one query.
 
-Hypotheses: the coordinates of w are 4-wise independent signs.
+Hypotheses: the coordinates of w are 4-wise independent signs. For the mean, E <w,x> <w,y> = <x,y>, pairwise independence is enough.
 
 Source: z = y is in Wacker, Ohana & Filippone (2023), Table 1 (seen); the mixed moment is derived here.
 
@@ -15,7 +15,8 @@ three pairings give the first two terms, and count i = j = k = l three times ins
 Checked exactly: both sides are polynomials of degree at most 2 in each x_i and at most 1 in each y_i and z_i
 (2 in y_i when z = y). Such polynomials agree everywhere if they agree on a grid of 3 values per x_i and 2 (or 3)
 per y_i and z_i. Every monomial has at most four distinct indices and both sides are symmetric under a common
-permutation of the coordinates, so d = 4 implies every d: the enumeration below is a proof.
+permutation of the coordinates, so d = 4 implies every d: the enumeration below is a proof. The hypothesis is broken by four
+signs of which only three are independent: they leave the mean as it is, and not the moment.
 """
 
 from __future__ import annotations
@@ -82,12 +83,23 @@ def last_term_dropped(cell: st.Cell) -> st.Evidence:
     return _compare(_enumerated(x, x, x) != 2**DIM * _formula(x, x, x, last=0))
 
 
-def pairwise_independent_signs(cell: st.Cell) -> st.Evidence:
-    """Signs w_4 = w_1 w_2 w_3: pairwise (even 3-wise) independent, which is not enough."""
-    del cell
+def _dependent_signs() -> np.ndarray:
+    """Eight sign vectors with w_4 = w_1 w_2 w_3: pairwise (even 3-wise) independent, (4, 8)."""
     free = st.sign_vectors(3)
-    signs = np.concatenate([free, free.prod(axis=1, keepdims=True)], axis=1).T
-    x = _grid((-1, 0, 1))
+    return np.concatenate([free, free.prod(axis=1, keepdims=True)], axis=1).T
+
+
+def pairwise_is_enough_for_the_mean(cell: st.Cell) -> st.Evidence:
+    """E <w,x> <w,y> = <x,y> for these dependent signs, on the bilinear grid {0, 1}^8."""
+    del cell
+    signs, grid = _dependent_signs(), _grid((0, 1))
+    return _compare((grid @ signs) @ (grid @ signs).T != 8 * grid @ grid.T)
+
+
+def pairwise_independent_signs(cell: st.Cell) -> st.Evidence:
+    """The hypothesis broken: for the second moment these signs are not enough."""
+    del cell
+    signs, x = _dependent_signs(), _grid((-1, 0, 1))
     y = x[:, [1, 0, 3, 2]]
     return _compare(np.sum((x @ signs) ** 2 * (y @ signs) ** 2, axis=-1) != 8 * _formula(x, y, y))
 
@@ -100,6 +112,7 @@ P03 = st.Proposition(
     hypotheses=("the signs are 4-wise independent; pairwise independence, enough for the mean, is not enough here",),
     source="z = y: Wacker, Ohana & Filippone (2023), Table 1 (seen); mixed moment: derived here",
     expected="proved",
-    checks=[second_moment, mixed_moment],
+    checks=[second_moment, mixed_moment, pairwise_is_enough_for_the_mean],
     mutants=[last_term_dropped, pairwise_independent_signs],
+    cites=("wacker2023complex",),
 )

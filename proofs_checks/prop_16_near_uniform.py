@@ -168,4 +168,5 @@ P16 = st.Proposition(
     expected="consistent",
     checks=[search, sharp_for_two_values, distance_from_uniform],
     mutants=[without_the_factor, factor_of_the_logits, cosh_is_not_increasing],
+    cites=("guo2025schoenbat",),
 )

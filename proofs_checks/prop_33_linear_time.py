@@ -103,4 +103,5 @@ P33 = st.Proposition(
     expected="proved",
     checks=[all_keys, prefixes, multiply_adds],
     mutants=[sees_one_key_too_many],
+    cites=("katharopoulos2020transformers", "guo2025schoenbat"),
 )
