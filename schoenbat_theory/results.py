@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -162,20 +160,23 @@ class Report:
         return "\n".join([*lines, "", *self.summary()])
 
     def activations(self) -> tuple[list[str], list[list[str]]]:
-        """Return header and rows of one table of all "data" evidence: a row per head, a column per quantity."""
-        columns: dict[str, dict[str, str]] = {}
+        """Return header and rows of one table of all "data" evidence: per quantity the smallest, median and largest head."""
+        found: dict[str, list[Evidence]] = {}
         for o in self.outcomes:
             for e in o.evidence:
-                if e.kind == "data":
-                    quantity, _, subject = e.name.rpartition(": ")
-                    if not quantity:  # one number, of no head in particular
-                        quantity, subject = subject, "all"
-                    spread = None if e.interval is None else e.interval[1] - e.interval[0]
-                    value = decimal(e.measured, spread or (e.measured or 0.0) / 10)
-                    columns.setdefault(f"{o.proposition.id} {quantity}", {})[subject] = value
-        subjects = list(dict.fromkeys(itertools.chain.from_iterable(columns.values())))
-        rows = [[subject, *(column.get(subject, "–") for column in columns.values())] for subject in subjects]
-        return ["", *columns], rows
+                if e.kind == "data" and e.measured is not None:
+                    quantity = (
+                        e.name.rpartition(": ")[0] or e.name
+                    )  # without a colon: one number, of no head in particular
+                    found.setdefault(f"{o.proposition.id} {quantity}", []).append(e)
+        rows = []
+        for quantity, several in found.items():
+            several.sort(key=lambda e: float(e.measured or 0.0))
+            chosen = several[0], several[len(several) // 2], several[-1]
+            rows.append(
+                [quantity, *(_measured(e) if len(several) > 1 or i == 1 else "–" for i, e in enumerate(chosen))]
+            )
+        return ["", "smallest head", "median", "largest head"], rows
 
     def summary(self) -> list[str]:
         """Return the closing sentences: how many as expected, and which error rate stands behind them."""
@@ -199,21 +200,19 @@ class Report:
         return table(("id", "proposition", "expected", "verdict"), rows, " ".join(self.summary()))
 
 
+def _measured(e: Evidence) -> str:
+    spread = None if e.interval is None else e.interval[1] - e.interval[0]
+    return decimal(e.measured, spread or abs(e.measured or 0.0) / 10)
+
+
 def _columns(table: Sequence[Sequence[str]]) -> list[str]:
-    """Set a table in columns, the header wrapped to the width of its longest word, numbers to the right."""
-    widths = [
-        max(9, *(len(word) for word in head.split()), *(len(row[i]) for row in table[1:]))
-        for i, head in enumerate(table[0])
-    ]
-    heads = [textwrap.wrap(head, width) for head, width in zip(table[0], widths, strict=True)]
-    height = max(map(len, heads))
-    lines = [[head[i - height] if i >= height - len(head) else "" for head in heads] for i in range(height)]
-    body = [*lines, *table[1:]]
+    """Set a table in columns, numbers to the right."""
+    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
     return [
         "  ".join(
             [row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))]
         ).rstrip()
-        for row in body
+        for row in table
     ]
 
 
