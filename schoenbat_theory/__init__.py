@@ -10,7 +10,7 @@ proposition -> evidence -> a table, a page, a picture.
     st.feature_attention(q, k, v, phi)                   # attention in linear time
 """
 
-from schoenbat_theory import testing
+from schoenbat_theory import bounds, testing
 from schoenbat_theory.activations import Head, load_heads, shipped_heads
 from schoenbat_theory.arrays import to_host
 from schoenbat_theory.attention import (
@@ -22,8 +22,9 @@ from schoenbat_theory.attention import (
     schoenbat_attention,
 )
 from schoenbat_theory.attention.schoenbat import prepare
-from schoenbat_theory.bounds import hoeffding_tail, maclaurin_range
+from schoenbat_theory.bounds import maclaurin_range
 from schoenbat_theory.checks import check_mean, check_rate, check_tail
+from schoenbat_theory.declare import mean_is
 from schoenbat_theory.degrees import FixedDegrees, GeometricDegrees
 from schoenbat_theory.enumeration import central_moments, product_moment, sign_vectors
 from schoenbat_theory.environment import version as _version
@@ -31,6 +32,7 @@ from schoenbat_theory.features import MaclaurinDraw, RandomMaclaurin, load_draw
 from schoenbat_theory.features.maclaurin import rademacher_moment
 from schoenbat_theory.kernels import KERNELS, DotProductKernel, get_kernel, polynomial
 from schoenbat_theory.propositions import Cell, Evidence, Proposition, decide, observe
+from schoenbat_theory.ratio import RatioLaw, ratio_law
 from schoenbat_theory.results import Report
 from schoenbat_theory.scaling import post_scale, pre_scale
 from schoenbat_theory.verify import verify
@@ -49,8 +51,10 @@ __all__ = [
     "MaclaurinDraw",
     "Proposition",
     "RandomMaclaurin",
+    "RatioLaw",
     "Report",
     "attention_sums",
+    "bounds",
     "central_moments",
     "check_mean",
     "check_rate",
@@ -58,11 +62,11 @@ __all__ = [
     "decide",
     "feature_attention",
     "get_kernel",
-    "hoeffding_tail",
     "kernel_attention",
     "load_draw",
     "load_heads",
     "maclaurin_range",
+    "mean_is",
     "observe",
     "polynomial",
     "post_scale",
@@ -70,6 +74,7 @@ __all__ = [
     "prepare",
     "product_moment",
     "rademacher_moment",
+    "ratio_law",
     "released_attention",
     "schoenbat_attention",
     "shipped_heads",
