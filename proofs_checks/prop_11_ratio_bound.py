@@ -152,7 +152,8 @@ def on_activations(cell: st.Cell) -> list[st.Evidence]:
         error = np.linalg.norm(weights @ head.v / weights.sum(axis=1, keepdims=True) - r, axis=1)
         eps, mean = np.abs(weights - exact).max(axis=1), exact.mean(axis=1)
         spread = np.linalg.norm(head.v - r[:, None], axis=-1).mean(axis=1)
-        quotient = error / st.bounds.ratio_deviation(eps, mean, spread)
+        bound = st.bounds.ratio_deviation(eps, mean, spread)
+        quotient = np.divide(error, bound, out=np.zeros_like(error), where=bound > 0)  # 0 for values that are all equal
         found.append(
             st.observe(
                 name=f"error / bound: {head.name}",

@@ -23,7 +23,7 @@ def test_the_first_fenced_blocks_are_the_two_commands():
 
 
 def test_every_proposition_is_listed_with_its_expected_verdict():
-    listed = [line.strip("|").split("|") for line in README.splitlines() if re.match(r"\| P\d+R? \|", line)]
+    listed = [line.strip("|").split("|") for line in README.splitlines() if re.match(r"\| P\d+[RV]? \|", line)]
     expected = [(p.id, p.expected) for group in builtin_propositions().values() for p in group]
     assert [(row[0].strip(), row[-1].strip(" *")) for row in listed] == expected
 
@@ -36,6 +36,19 @@ def test_the_snippets_run():
         exec(block, names)
     assert names["out"].shape == (2, 9, 64)
     assert names["half"](1.0) == 2.0
+
+
+def test_what_a_user_brings_is_examined_in_under_ten_lines(capsys):
+    own, feature_map, door = PYTHON[2:]
+    for block in (own, feature_map):
+        assert sum(bool(line.strip()) for line in block.splitlines()) < 10
+        exec(block, {})
+    printed = capsys.readouterr().out
+    assert "X01   consistent  consistent" in printed
+    assert "1/1" in printed
+    assert "FAILED" not in printed
+    assert "verify_proposition(" in door
+    compile(door, "README.md", "exec")
 
 
 def test_every_picture_is_in_the_repository():
