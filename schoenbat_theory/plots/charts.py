@@ -27,6 +27,7 @@ from schoenbat_theory.plots.style import (
     legend,
     numbers,
     positions,
+    spaced,
     ticks_at,
     words,
 )  # fmt: skip
@@ -105,8 +106,11 @@ def plot_tail(evidence: Evidence, *, ax: Axes | None = None) -> Axes:
         if names is None and x.min() > 0 and x.max() >= 8 * x.min():
             axes.set_xscale("log")
             ticks_at(axes.xaxis, x)
-        elif names is not None or len(x) <= 8:
-            axes.set_xticks(x, names or [decimal(float(v), 0 if v == round(v) else abs(v) / 10) for v in x])
+        elif names is not None:
+            axes.set_xticks(x, names)
+        elif len(x) <= 8:
+            shown_at = spaced(x)
+            axes.set_xticks(shown_at, [decimal(float(v), 0 if v == round(v) else abs(v) / 10) for v in shown_at])
         axes.margins(x=0.12)
         axes.set(xlabel=label_of(f.get("x_label", "comparison")), ylabel="probability")
         legend(axes)
@@ -133,9 +137,7 @@ def plot_rate(evidence: Evidence, *, ax: Axes | None = None) -> Axes:
             axes.plot(sizes, numbers(f["predicted"]), "-", color=VERMILLION, label="predicted exactly")
         for name, value in dict(f.get("baselines") or {}).items():
             axes.axhline(float(value), color=GREY, lw=0.8, ls=(0, (5, 2)))
-            left = abs(math.log(float(value) / error[0])) > abs(
-                math.log(float(value) / error[-1])
-            )  # where the curve is far
+            left = abs(math.log(float(value) / error[-1])) < math.log(2)  # the curve is near on the right
             side = {"xy": (0.01, float(value)), "ha": "left"} if left else {"xy": (1, float(value)), "ha": "right"}
             axes.annotate(words(name), xytext=(0, 2), va="bottom", fontsize=8, **BESIDE, **side)
         axes.set(xscale="log", yscale="log")

@@ -49,7 +49,7 @@ def plot_curves(evidence: Evidence, *, ax: Axes | None = None) -> Axes:
             if label in (f.get("bands") or {}):
                 axes.fill_between(x, *map(numbers, f["bands"][label]), color=color, alpha=0.15, lw=0)
         axes.set(xscale="log" if f.get("log_x") else "linear", yscale="log" if f.get("log_y") else "linear")
-        axes.margins(x=0.03, y=0.08)
+        axes.margins(x=0.03, y=0.15 if f.get("shade") else 0.08)  # room for the name of the region
         _levels(axes, f)
         if f.get("log_x"):
             ticks_at(axes.xaxis, x)

@@ -19,7 +19,7 @@ from schoenbat_theory.markup import decimal, plain, superscript
 
 __all__ = [
     "BESIDE", "BLUE", "GREY", "INK", "MARKS", "PALE", "STYLE", "VERMILLION", "HouseFigure", "PlainFormatter",
-    "canvas", "decades", "figure_data", "label_of", "legend", "numbers", "positions", "readable", "ticks_at", "words",
+    "canvas", "decades", "figure_data", "label_of", "legend", "numbers", "positions", "readable", "spaced", "ticks_at", "words",
 ]  # fmt: skip
 
 BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"  # Okabe & Ito: safe for the colour-blind
@@ -127,16 +127,25 @@ def positions(x: Any, count: int) -> tuple[np.ndarray, list[str] | None]:
 
 
 def ticks_at(axis: Any, values: np.ndarray) -> None:
-    """Put at most six ticks on a logarithmic axis, at measured values, the last among them."""
-    kept = values[::-1][:: math.ceil(len(values) / 6)]
+    """Put at most seven ticks on a logarithmic axis, at measured values, the last among them."""
+    kept = np.unique(values[np.isin(np.log(values), spaced(np.log(values)))])
     axis.set_major_locator(ticker.FixedLocator(kept.tolist()))
     axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: _count(value)))
     axis.set_minor_locator(ticker.NullLocator())
 
 
+def spaced(x: np.ndarray) -> np.ndarray:
+    """Return those of the positions ``x`` whose labels do not collide: 16 % of the range apart, the last among them."""
+    kept: list[float] = []
+    for value in np.sort(x)[::-1].tolist():
+        if not kept or kept[-1] - value >= 0.16 * np.ptp(x):
+            kept.append(value)
+    return np.array(kept[::-1])
+
+
 def _count(n: float) -> str:
-    for unit, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if n >= unit:
+    for unit, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if unit <= n < 1e15:
             n, suffix = (n / 1e3, "k") if letter == "k" else (n / unit, letter)
             return f"{n:.2g}{suffix}" if n < 100 else f"{n:.0f}{suffix}"
     return decimal(n)
