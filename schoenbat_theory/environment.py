@@ -30,7 +30,7 @@ def environment() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "blas": [
             {key: pool.get(key) for key in ("internal_api", "version", "architecture", "num_threads")}
-            for pool in threadpoolctl.threadpool_info()
+            for pool in sorted(threadpoolctl.threadpool_info(), key=str)  # not as they happened to be loaded
         ],
         "tf32": os.environ.get("CUPY_TF32", "0"),
     }

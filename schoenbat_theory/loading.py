@@ -1,8 +1,8 @@
 """Propositions in a user's own Python file: run it, find them, and run it again in a worker.
 
 Compiled here, not imported: no bytecode appears beside the file, and an edit within the same second is
-seen. The name of the module holds a digest of place and content, so files of one stem do not collide
-and a worker can tell whether it has the same file.
+seen. The name of the module holds a digest of place and content, so files of one stem do not collide.
+A file travels as text: a worker on another machine needs no copy of it, only of the modules that it imports.
 """
 
 from __future__ import annotations
@@ -14,13 +14,23 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
 from schoenbat_theory.files import slug
 from schoenbat_theory.propositions import Proposition
 
-__all__ = ["defined_in", "files_named_in", "load_propositions", "run_file"]
+__all__ = ["UserFile", "code_of", "defined_in", "files_named_in", "load_propositions", "run_file", "run_user_file"]
 
-_FILES: dict[str, str] = {}  # path of a user's file: name of the module it became when it last ran
+
+class UserFile(NamedTuple):
+    """A user's file as it was read: the module that it becomes, where it stands, what it says."""
+
+    module: str
+    place: str
+    source: bytes
+
+
+_FILES: dict[str, UserFile] = {}  # by place: the files that are modules here, as they last ran
 
 
 def load_propositions(path: str | os.PathLike[str]) -> tuple[Proposition, ...]:
@@ -40,9 +50,24 @@ def defined_in(module: ModuleType) -> tuple[Proposition, ...]:
     return tuple(value for value in vars(module).values() if isinstance(value, Proposition))
 
 
-def files_named_in(payload: bytes) -> list[tuple[str, str]]:
-    """Return (path, module name) of the users' files that a pickle refers to; such a name stands for nothing else."""
-    return [(path, name) for path, name in _FILES.items() if name.encode() in payload]
+def code_of(proposition: Proposition) -> str | None:
+    """Return a digest of the user's file that defines ``proposition`` and of the modules beside it that are loaded.
+
+    The empty text for an installed proposition, ``None`` for an object that stands in no file known here.
+    """
+    installed = [module for name, module in sys.modules.items() if name.startswith("proofs_checks.")]
+    if any(proposition is one for module in installed for one in defined_in(module)):
+        return ""
+    for file in _FILES.values():
+        if any(proposition is one for one in defined_in(sys.modules[file.module])):
+            sources = [file.source, *_beside_in_memory(Path(file.place))]
+            return hashlib.sha256(b"".join(hashlib.sha256(source).digest() for source in sources)).hexdigest()
+    return None
+
+
+def files_named_in(payload: bytes) -> list[UserFile]:
+    """Return the users' files that a pickle refers to; the name of such a module stands for nothing else."""
+    return [file for file in _FILES.values() if file.module.encode() in payload]
 
 
 def run_file(path: Path) -> ModuleType:
@@ -55,20 +80,34 @@ def run_file(path: Path) -> ModuleType:
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror or error}") from None
     digest = hashlib.sha256(place.encode("utf-8", "surrogateescape") + b"\0" + source).hexdigest()
-    module = ModuleType(f"propositions_of_{slug(path.stem)}_{digest[:16]}")
-    module.__file__ = place
-    sys.modules.pop(_FILES.pop(place, ""), None)  # what is left of an older run travels by value
-    sys.modules[module.__name__] = module  # dataclasses and pickle look there
+    return run_user_file(UserFile(f"propositions_of_{slug(path.stem)}_{digest[:16]}", place, source))
+
+
+def run_user_file(file: UserFile) -> ModuleType:
+    """Run a file that was read here or elsewhere; ``ValueError`` in one sentence if that fails."""
+    module = ModuleType(file.module)
+    module.__file__ = file.place
+    if file.place in _FILES:
+        sys.modules.pop(_FILES.pop(file.place).module, None)  # what is left of an older run travels by value
+    sys.modules[file.module] = module  # dataclasses and pickle look there
     try:
-        with _beside(str(Path(place).parent)), contextlib.redirect_stdout(sys.stderr):
-            exec(compile(source, place, "exec"), vars(module))
+        with _beside(str(Path(file.place).parent)), contextlib.redirect_stdout(sys.stderr):
+            exec(compile(file.source, file.place, "exec"), vars(module))
     except BaseException as error:
-        del sys.modules[module.__name__]
+        del sys.modules[file.module]
         if not isinstance(error, Exception | SystemExit):
             raise
-        raise ValueError(f"{path}: cannot be imported, {type(error).__name__}: {error}") from error
-    _FILES[place] = module.__name__
+        raise ValueError(f"{file.place}: cannot be imported, {type(error).__name__}: {error}") from error
+    _FILES[file.place] = file
     return module
+
+
+def _beside_in_memory(path: Path) -> Iterator[bytes]:
+    """Yield the sources of the loaded modules that stand beside ``path``, by name."""
+    files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
+    for file in sorted(file for file in files if file and Path(file).parent == path.parent and file != str(path)):
+        with contextlib.suppress(OSError):  # gone since
+            yield Path(file).read_bytes()
 
 
 @contextlib.contextmanager

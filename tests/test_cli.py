@@ -122,7 +122,16 @@ def test_an_unwritable_folder(tmp_path: Path, one_line_error) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--alpha", "2"], ["--seed", "-1"], ["--workers", "0"], ["--budget", "x"], ["--nonsense"]]
+    "arguments",
+    [
+        ["--alpha", "2"],
+        ["--seed", "-1"],
+        ["--workers", "0"],
+        ["--budget", "x"],
+        ["--nonsense"],
+        ["--resume"],
+        ["--workers", "2", "--cluster", "tcp://127.0.0.1:1"],
+    ],
 )
 def test_usage_errors_exit_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
@@ -276,5 +285,6 @@ def test_ctrl_c_keeps_what_is_decided(tmp_path: Path, workers: str) -> None:
     assert document["status"] == "interrupted"
     assert [p["id"] for p in document["propositions"]] == ["U1"]
     assert json.loads((out / "verify.json").read_text()) == document
+    assert [json.loads(line)["cell"][0] for line in (out / "cells.jsonl").read_text().splitlines()] == ["U1"]
     assert "interrupted" in (out / "report.html").read_text()
     assert "Traceback" not in stderr
