@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import codecs
 import contextlib
+import itertools
 import json
 import os
 import sys
@@ -16,10 +17,13 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from schoenbat_theory import environment
+from schoenbat_theory import environment, power
+from schoenbat_theory.cells import BUDGETS
+from schoenbat_theory.cluster import connected
 from schoenbat_theory.markup import encode_ascii, plain
 from schoenbat_theory.propositions import check_name
-from schoenbat_theory.verify import BUDGETS, CheckError, builtin_propositions, find, verify
+from schoenbat_theory.references import bibtex
+from schoenbat_theory.verify import builtin_propositions, find, verify
 
 __all__ = ["main"]
 
@@ -40,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with contextlib.suppress(OSError, AttributeError):  # else Python complains when it flushes at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except (ValueError, TypeError, RuntimeError, CheckError, OSError) as error:
+    except (ValueError, TypeError, RuntimeError, OSError) as error:
         print(f"schoenbat-theory: {' '.join(str(error).splitlines())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -62,22 +66,49 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--budget", choices=list(BUDGETS), default="quick", help="table of draws (default: quick)")
     one.add_argument("--seed", type=_natural, default=0, help="root of all random streams (default: 0)")
     one.add_argument("--alpha", type=_probability, default=1e-3, help="total error rate (default: 0.001)")
-    one.add_argument("--workers", type=_positive, metavar="N", help="processes (default: one per core)")
-    one.add_argument("--out", metavar="DIR", help="write verify.json, report.html and figures/ there")
+    where = one.add_mutually_exclusive_group()
+    where.add_argument("--workers", type=_positive, metavar="N", help="processes (default: one per core)")
+    where.add_argument("--cluster", metavar="ADDRESS", help="run on the workers of this Dask scheduler")
+    one.add_argument(
+        "--out", metavar="DIR", help="write verify.json, report.html and figures/ there, cells.jsonl at once"
+    )
+    one.add_argument("--resume", action="store_true", help="do not run again what cells.jsonl in DIR holds")
     one.add_argument("--json", action="store_true", help="print the JSON document and nothing else")
-    one.set_defaults(run=_verify)
+    one.set_defaults(run=_verify, usage=one.error)
 
     two = commands.add_parser("list", help="list the installed propositions")
     two.set_defaults(run=_list)
 
     three = commands.add_parser("show", help="print one proposition with its repair")
     three.add_argument("id", metavar="ID")
+    three.add_argument("--bibtex", action="store_true", help="print the BibTeX entries of its sources and nothing else")
     three.set_defaults(run=_show)
+
+    four = commands.add_parser(
+        "power",
+        help="how often the checks accuse what is correct, and which mutants they catch",
+        description="Run every check many times on correct estimators and on named mutants of the library.",
+    )
+    four.add_argument(
+        "--widths", action="store_true", help="compare confidence sequences with the package ville instead"
+    )
+    four.add_argument("--runs", type=_positive, metavar="N", help="of each estimator (default: 2000; of widths: 100)")
+    four.add_argument("--seed", type=_natural, default=0, help="root of all random streams (default: 0)")
+    four.add_argument("--alpha", type=_probability, default=0.05, help="error rate of each check (default: 0.05)")
+    four.add_argument("--workers", type=_positive, metavar="N", help="processes (default: one per core)")
+    four.add_argument("--out", metavar="DIR", help="write power.json (or widths.json) and figures/ there")
+    four.add_argument("--json", action="store_true", help="print the JSON document and nothing else")
+    four.set_defaults(run=_power)
     return parser
 
 
 def _verify(options: argparse.Namespace) -> int:
-    with contextlib.nullcontext() if options.out is None else _writable(options.out) as out:
+    if options.resume and options.out is None:
+        options.usage("--resume needs --out DIR, which holds what was found")
+    with contextlib.ExitStack() as stack:
+        out = None if options.out is None else stack.enter_context(_writable(options.out))
+        if options.cluster is not None:
+            stack.enter_context(connected(options.cluster))
         result = verify(
             options.what or None,
             qkv=options.qkv,
@@ -87,19 +118,38 @@ def _verify(options: argparse.Namespace) -> int:
             alpha=options.alpha,
             workers=options.workers,
             progress=sys.stderr.isatty() and not options.json,
+            ledger=None if out is None else out / "cells.jsonl",
+            resume=options.resume,
         )
         if out is not None:
             from schoenbat_theory.report import save
 
             save(result, out)
     if options.json:
-        text = result.to_json()
-        print(text if _is_utf8() else json.dumps(json.loads(text), indent=1) + "\n", end="")
+        _print_json(result.to_json())
     else:
         print(result.table())
         if out is not None:
             print(f"Written: {out / 'report.html'}, {out / 'verify.json'} and figures.")
     return result.exit_code
+
+
+def _power(options: argparse.Namespace) -> int:
+    with contextlib.nullcontext() if options.out is None else _writable(options.out) as out:
+        found = (power.widths if options.widths else power.power)(
+            **({} if options.runs is None else {"runs": options.runs}),
+            seed=options.seed,
+            alpha=options.alpha,
+            workers=options.workers,
+            progress=sys.stderr.isatty() and not options.json,
+        )
+        if out is not None:
+            power.save(found, out, "widths" if options.widths else "power")
+    if options.json:
+        _print_json(power.to_json(found))
+    else:
+        print(found.table())
+    return found.exit_code
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -111,7 +161,11 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
-    for p in find(options.id):
+    group = find(options.id)
+    if options.bibtex:
+        print(bibtex(list(itertools.chain.from_iterable(p.cites for p in group))))
+        return 0
+    for p in group:
         lines = [f"{p.id}: {p.title}", "", f"  statement    {plain(p.statement)}"]
         lines += [f"  hypothesis   {plain(h)}" for h in p.hypotheses]
         lines += [f"  source       {plain(p.source)}", f"  expected     {p.expected}"]
@@ -152,6 +206,10 @@ def _print_in_any_encoding() -> None:
     codecs.register_error("schoenbat_theory", encode_ascii)
     if not _is_utf8() and hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="schoenbat_theory")
+
+
+def _print_json(text: str) -> None:
+    print(text if _is_utf8() else json.dumps(json.loads(text), indent=1) + "\n", end="")
 
 
 def _is_utf8() -> bool:

@@ -69,17 +69,20 @@ def batch_means(
     sizes: list[int],
     shape: tuple[int, ...],
     centre: np.ndarray,
+    watch: Callable[[np.ndarray], None] | None = None,
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """Yield per look (n, batch means (BATCHES, *shape), mean square about ``centre``), n doubling.
 
     Old batches are merged in pairs and as many new draws are added, so that every look has BATCHES
-    batches of equal size.
+    batches of equal size. ``watch`` sees every array of replicates once.
     """
     means = np.empty((0, *shape))
     square, done = np.zeros(shape), 0
     for n in sizes:
         per_batch, fresh, parts = n // BATCHES, n - done, []
         for drawn in replicates(sample, rng, fresh, shape):
+            if watch is not None:
+                watch(drawn)
             square += np.sum((drawn - centre) ** 2, axis=0)
             parts.append(drawn)
             if sum(len(part) for part in parts) % per_batch == 0:

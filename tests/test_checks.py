@@ -5,6 +5,7 @@ import pytest
 import scipy.stats
 
 from schoenbat_theory import check_mean, check_rate, check_tail
+from schoenbat_theory.checks import rate, sequences
 from schoenbat_theory.sampling import BATCHES, CHUNK
 
 
@@ -62,21 +63,51 @@ def test_a_correct_mean_is_accused_at_most_as_often_as_alpha_says(known):
     assert accused <= scipy.stats.binom.isf(1e-9, runs, alpha)
 
 
-def test_looks_and_comparisons_share_alpha(monkeypatch):
-    from schoenbat_theory import checks
+LOOKS = {  # what is known, how many numbers: the interval that is asked for, and whether looks share alpha
+    "variance": ({"variance": 1.0}, 5, "catoni_interval", True),
+    "nothing": ({}, 5, "asymptotic_interval", True),
+    "bounds": ({"bounds": (0, 1)}, 5, "betting_interval", False),
+    "bounds of many": ({"bounds": (0, 1)}, 65, "empirical_bernstein_interval", False),
+}
 
-    asked = []
 
-    def spy(values, variance, alpha):
-        asked.append(alpha)
-        return np.full(values.shape[1:], -1.0), np.full(values.shape[1:], 1.0)
+@pytest.mark.parametrize("case", LOOKS)
+def test_comparisons_share_alpha_and_looks_do_unless_an_interval_holds_at_all_times(monkeypatch, case):
+    known, numbers, name, shared = LOOKS[case]
+    asked, horizons = [], []
 
-    monkeypatch.setattr(checks, "catoni_interval", spy)
-    check_mean(
-        lambda r, size: r.random((size, 5)), np.zeros(5), margin=0.1, variance=1.0, alpha=0.01, rng=0, max_draws=1 << 15
-    )
+    def spy(*arguments, alpha=None, weights=None, horizon=None):
+        asked.append(arguments[-1] if alpha is None else alpha)
+        horizons.append(horizon)
+        return np.full(numbers, -1.0), np.full(numbers, 1.0)
+
+    monkeypatch.setattr(sequences, name, spy)
+    sample = lambda rng, size: rng.random((size, numbers))
+    check_mean(sample, np.zeros(numbers), margin=0.1, alpha=0.01, rng=0, max_draws=1 << 15, **known)
     assert len(asked) == 3  # 2^13, 2^14, 2^15
-    assert sum(asked) * 5 == pytest.approx(0.01, rel=1e-12)
+    assert (sum(asked) if shared else max(asked)) * numbers == pytest.approx(0.01, rel=1e-12)
+    assert shared or (set(asked), set(horizons)) == ({asked[0]}, {1 << 15})  # one martingale for all looks
+
+
+@pytest.mark.parametrize("numbers", [1, 64, 65])
+def test_bounds_decide_few_numbers_and_many(numbers):
+    uniform = lambda rng, size: rng.random((size, numbers))
+    for shift, verdict in ((0.0, "consistent"), (0.05, "refuted")):
+        target = 0.5 + shift * np.eye(1, numbers)[0]
+        found = check_mean(uniform, target, margin=0.02, bounds=(0.0, 1.0), rng=0)
+        assert found.verdict == verdict
+        assert found.inequality == f"{'betting' if numbers <= 64 else 'empirical Bernstein'}, known bounds"
+
+
+def test_bounds_are_as_good_as_the_variance():
+    draws = [check_mean(coin(0.5), 0.5, margin=0.005, rng=0, **KNOWN[known]).draws for known in ("variance", "bounds")]
+    assert draws[1] <= draws[0]
+
+
+def test_replicates_may_be_booleans():
+    event = lambda rng, size: rng.random(size) < 0.5
+    for known in KNOWN.values():
+        assert check_mean(event, 0.5, margin=0.02, rng=0, **known).verdict == "consistent"
 
 
 @pytest.mark.parametrize(
@@ -87,6 +118,11 @@ def test_looks_and_comparisons_share_alpha(monkeypatch):
         ({"sample": lambda r, size: np.full(size, np.inf)}, ArithmeticError, "sample: a replicate is not finite"),
         (
             {"sample": lambda r, size: np.full(size, 2.0), "bounds": (0, 1)},
+            ValueError,
+            r"bounds: expected to contain \[2, 2\]",
+        ),
+        (
+            {"sample": lambda r, size: np.full((size, 65), 2.0), "target": np.zeros(65), "bounds": (0, 1)},
             ValueError,
             r"bounds: expected to contain \[2, 2\]",
         ),
@@ -208,6 +244,42 @@ def test_a_plateau_on_the_last_decade_is_refuted():
     assert found.verdict == "refuted"
     assert found.measured < 0.5
     assert check_rate(lambda rng, size: rng.exponential() / size, sizes, 1.0, band=0.5, rng=0).verdict == "consistent"
+
+
+def test_a_plateau_that_only_the_last_sizes_show_is_refuted():
+    # Local exponents 0.93, 0.86, 0.76, 0.61: 0.79 over all sizes, 0.74 over the last decade, both in the band.
+    level = lambda size: 1 / size + 0.9 / 160
+    found = check_rate(lambda rng, size: level(size) * (1 + 0.01 * rng.normal()), SIZES, 1.0, band=0.3, rng=0)
+    assert found.verdict == "refuted"
+    assert found.interval[1] < 0.7
+    assert "0.79" in found.note
+    assert "0.74" in found.note
+
+
+def test_exponents_that_lie_in_the_band_at_every_size_are_not_accused():
+    # 1/D + 4/D^2 is as convex as a plateau: its exponent falls from 1.29 to 1.02, all of it in the band.
+    convex = lambda rng, size: rng.exponential() * (1 / size + 4 / size**2)
+    assert check_rate(convex, SIZES, 1.0, band=0.3, rng=0, max_draws=1 << 12).verdict == "consistent"
+
+
+@pytest.mark.parametrize("power", [1, 2, 4])
+def test_a_correct_rate_is_accused_about_as_often_as_alpha_says(power):
+    # Powers of exponentials have variances 1, 5 and 69 times their squared means.
+    alpha, runs = 0.2, 200
+    error = lambda rng, size: rng.exponential() ** power / size
+    accused = sum(
+        check_rate(error, SIZES, 1.0, band=1e-9, alpha=alpha, rng=seed, max_draws=64).verdict == "refuted"
+        for seed in range(runs)
+    )
+    assert accused <= scipy.stats.binom.isf(1e-9, runs, alpha)
+
+
+def test_the_fits_of_a_rate_share_alpha_with_the_looks(monkeypatch):
+    asked = []
+    monkeypatch.setattr(rate, "_fit", lambda x, y, sd, r, alpha: asked.append(alpha) or rate._Fit(0.0, -9.0, 9.0))
+    check_rate(lambda rng, size: rng.exponential() / size, SIZES, 1.0, band=0.2, alpha=0.01, rng=0, max_draws=64)
+    assert len(asked) == 4 * 3  # runs of sizes that end at the largest; looks at 16, 32, 64
+    assert sum(asked) == pytest.approx(0.01, rel=1e-12)
 
 
 @pytest.mark.parametrize(

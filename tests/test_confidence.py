@@ -11,10 +11,12 @@ import scipy.stats
 
 from schoenbat_theory.confidence import (
     asymptotic_interval,
+    betting_interval,
     binomial_limits,
     catoni_interval,
     empirical_bernstein_interval,
     looks,
+    on_knots,
 )
 
 RUNS, ALPHA = 2000, 0.05
@@ -71,12 +73,105 @@ def test_catoni_needs_some_values():
         catoni_interval(np.zeros(7), 1.0, ALPHA)
 
 
-@pytest.mark.parametrize("name", ["uniform", "coin", "rare"])
-def test_empirical_bernstein_misses_the_mean_at_most_as_often_as_it_says(rng, name):
-    n, p = 200, {"uniform": 0.5, "coin": 0.5, "rare": 0.02}[name]
-    x = rng.random((n, RUNS)) if name == "uniform" else 1.0 * (rng.random((n, RUNS)) < p)
-    lower, upper = empirical_bernstein_interval(x.mean(axis=0), x.var(axis=0, ddof=1), n, 1.0, ALPHA)
-    assert np.sum((lower > p) | (upper < p)) <= MOST
+BOUNDED = {  # name: sampler (rng, shape) of a law on [0, 1], its mean
+    "coin": (lambda rng, shape: 1.0 * (rng.random(shape) < 0.5), 0.5),
+    "rare": (lambda rng, shape: 1.0 * (rng.random(shape) < 0.02), 0.02),
+    "uniform": (lambda rng, shape: rng.random(shape), 0.5),
+}
+
+
+def bernstein(x, n, alpha, horizon):
+    return empirical_bernstein_interval(x[:n].mean(axis=0), x[:n].var(axis=0), n, (0.0, 1.0), alpha, horizon=horizon)
+
+
+def betting(x, n, alpha, horizon):
+    weights = on_knots(x[:n], (0.0, 1.0), 9)
+    return betting_interval(np.linspace(0, 1, 9), (0.0, 1.0), alpha, weights=weights, horizon=horizon)
+
+
+@pytest.mark.parametrize("interval", [betting, bernstein])
+@pytest.mark.parametrize("name", BOUNDED)
+def test_sequences_with_known_bounds_miss_at_any_look_at_most_as_often_as_they_say(rng, name, interval):
+    sample, mean = BOUNDED[name]
+    x, missed = sample(rng, (1024, RUNS)), np.zeros(RUNS, dtype=bool)
+    for n in (16, 32, 64, 128, 256, 512, 1024):  # seven looks, and alpha is not split
+        lower, upper = interval(x, n, ALPHA, 1024)
+        missed |= (lower > mean) | (upper < mean)
+        assert np.all((lower >= 0) & (lower <= upper) & (upper <= 1))
+    assert missed.sum() <= MOST
+
+
+# The last bet is the first that is below sqrt(8 log(2 / alpha) / horizon), at alpha = 0.01: 0.46 at 200, 0.12 at 3200.
+HORIZONS = {None: [1, 1 / 2, 1 / 4], 3200: [1, 1 / 2, 1 / 4, 1 / 8, 1 / 16]}
+
+
+@pytest.mark.parametrize("horizon", HORIZONS)
+def test_at_a_limit_of_the_betting_interval_the_capital_is_two_over_alpha(rng, horizon):
+    values, alpha = 2 + 3 * rng.beta(2, 5, size=200), 0.01  # in [2, 5]
+    found = betting_interval(values, (2.0, 5.0), alpha, horizon=horizon)
+    for limit, sign in zip(found, (1, -1), strict=True):
+        capital = np.mean([np.prod(1 + sign * bet * (values - limit) / 3) for bet in HORIZONS[horizon]])
+        # The limit is off by 3 * 2^-59 and by rounding, and the capital moves by at most 200 times that, relatively.
+        assert capital == pytest.approx(2 / alpha, rel=1e-11)
+
+
+@pytest.mark.parametrize("horizon", HORIZONS)
+def test_at_a_limit_of_the_bernstein_interval_the_bound_of_the_capital_is_two_over_alpha(rng, horizon):
+    values, alpha = rng.beta(2, 5, size=200), 0.01
+    found = empirical_bernstein_interval(values.mean(), values.var(), 200, (0.0, 1.0), alpha, horizon=horizon)
+    for limit, sign in zip(found, (1, -1), strict=True):
+        y = sign * (values - limit)
+        capital = np.mean([np.exp(np.sum(b * y + (b + np.log1p(-b)) * y**2)) for b in HORIZONS[horizon][1:]])
+        assert capital == pytest.approx(2 / alpha, rel=1e-11)
+
+
+def test_the_inequality_behind_empirical_bernstein_holds():
+    y, bet = np.linspace(-1, 5, 601), np.array([0.01, 0.25, 0.5, 0.9])[:, None]
+    # Both sides are below 20 and made of four rounded operations each.
+    assert np.all(np.log1p(bet * y) >= bet * y + (bet + np.log1p(-bet)) * y**2 - 200 * 2.0**-53)
+
+
+@pytest.mark.parametrize("interval", [betting, bernstein])
+def test_sequences_with_known_bounds_adapt_to_the_variance(rng, interval):
+    n, alpha = 4096, 0.01
+    for p in (0.5, 0.05):
+        x = 1.0 * (rng.random((n, 20)) < p)
+        lower, upper = interval(x, n, alpha, n)
+        # The docstring: close to sqrt(2 v log(2 J / alpha) / n); J = 5, and (2/3) log(2 J / alpha) / n comes on top.
+        log_term = math.log(2 * 5 / alpha)
+        half = math.sqrt(2 * p * (1 - p) * log_term / n) + log_term / n
+        assert np.all(upper - lower <= 2 * 1.2 * half)
+        assert np.all(upper - lower >= half)
+
+
+def test_knots_keep_the_mean_and_only_widen_the_interval(rng):
+    values, bounds = rng.beta(2, 5, size=(500, 3)) * 4 - 1, (-1.0, 3.0)
+    weights, knots = on_knots(values, bounds, 65), np.linspace(-1, 3, 65)
+    assert np.allclose(weights.sum(axis=0), 500, rtol=1e-13, atol=0)
+    # Sums of 500 numbers below 3, in two orders: 500 u each.
+    assert np.allclose(knots @ weights / 500, values.mean(axis=0), rtol=0, atol=2 * 500 * 3 * 2.0**-53)
+    exact, coarse = betting_interval(values, bounds, 0.01), betting_interval(knots, bounds, 0.01, weights=weights)
+    assert np.all(coarse[0] <= exact[0])
+    assert np.all(coarse[1] >= exact[1])
+    assert np.all(coarse[1] - coarse[0] <= 1.01 * (exact[1] - exact[0]))
+
+
+def test_knots_take_the_ends_of_the_bounds():
+    assert on_knots(np.array([0.0, 1.0, 1.0]), (0.0, 1.0), 5).tolist() == [1, 0, 0, 0, 2]
+    assert on_knots(np.full((3, 2), 7.0), (7.0, 7.0), 2).tolist() == [[3, 3], [0, 0]]
+
+
+def test_bounds_that_leave_one_point_leave_one_interval():
+    assert betting_interval(np.full(5, 7.0), (7.0, 7.0), 0.05) == (7, 7)
+    assert empirical_bernstein_interval(np.array(7.0), np.array(0.0), 5, (7.0, 7.0), 0.05) == (7, 7)
+
+
+def test_values_at_a_bound_leave_that_bound_in_the_interval():
+    for n in (1, 4, 1000):
+        lower, upper = betting_interval(np.ones(n), (0.0, 1.0), 0.05)
+        # The largest of at most four bets is 1: (2 - m)^n / 4 <= capital <= (2 - m)^n, and the capital is 2 / alpha.
+        assert upper == 1
+        assert max(0, 2 - 160 ** (1 / n)) <= lower <= max(0, 2 - 40 ** (1 / n)) + 1e-15
 
 
 @pytest.mark.parametrize("p", [0.001, 0.02, 0.3, 0.5, 0.98])
@@ -110,7 +205,8 @@ def test_a_smaller_error_rate_needs_a_wider_interval(rng):
     mean, variance = x.mean(axis=0), x.var(axis=0, ddof=1)
     for interval in (
         lambda a: catoni_interval(x, 1 / 12, a),
-        lambda a: empirical_bernstein_interval(mean, variance, 256, 1.0, a),
+        lambda a: empirical_bernstein_interval(mean, variance, 256, (0.0, 1.0), a),
+        lambda a: betting_interval(x, (0.0, 1.0), a),
         lambda a: asymptotic_interval(x, a),
         lambda a: binomial_limits(np.arange(5) * 40, 256, a),
     ):

@@ -68,6 +68,14 @@ def test_batch_means_are_means_of_the_replicates_in_order(shape):
         assert np.all(np.abs(means - expected) <= 2 * n * 2.0**-53)
 
 
+def test_who_watches_sees_every_replicate_once():
+    seen, sizes = [], [256 << i for i in range(9)]
+    looks = list(batch_means(lambda rng, size: rng.random(size), np.random.default_rng(0), sizes, (), 0.0, seen.append))
+    everything = np.concatenate(seen)
+    assert np.array_equal(everything, np.random.default_rng(0).random(1 << 16))
+    assert len(looks) == 9
+
+
 def test_results_do_not_depend_on_the_size_of_a_chunk(monkeypatch):
     def run():
         mean = check_mean(lambda r, size: r.random((size, 3)), np.full(3, 0.5), margin=0.01, variance=1 / 12, rng=1)
