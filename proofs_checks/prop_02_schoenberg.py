@@ -4,7 +4,7 @@ r"""P02: Gram matrices of a kernel with non-negative coefficients are positive s
 
 for the five kernels, whose coefficients are those of P01, in every dimension.
 
-Hypotheses: a_n >= 0; tokens in the open unit ball. On the closed one inv and logi have a pole at t = 1.
+Hypotheses: a_n >= 0; the series converges for |t| < 1; tokens in the open unit ball. On the closed one inv and logi have a pole at t = 1.
 
 Source: Schoenberg (1942), Theorem 2, as quoted in Kar & Karnick (2012), Theorem 1 and its supplement (seen), with "if
 and only if", for the Hilbert space; Schoenberg's text was not seen. The converses in fixed dimension are derived
@@ -185,7 +185,7 @@ def _search(cell: st.Cell, functions: Sequence[tuple[Callable[[Any], Any], Calla
                 slope = 2 * (majorant((1 + t) / 2) - majorant(t)) / (1 - t)
                 entry = slope * e + 8 * unit * majorant(t)
                 allowed = float(size @ (entry + 2 * (len(c) + 1) * unit * np.abs(gram)) @ size)
-                lowest, worst, cases = min(lowest, form), max(worst, -form / allowed), cases + 1
+                lowest, worst, cases = min(lowest, form), float(np.maximum(worst, -form / allowed)), cases + 1
     return st.decide(
         worst <= 1,
         kind="deterministic",
@@ -214,7 +214,7 @@ P02 = st.Proposition(
     r"semidefinite for all $x_1, \dots, x_m$ in the open unit ball, in every dimension.",
     hypotheses=(
         r"every $a_n \ge 0$; one negative coefficient is fatal on the ball of dimension 1 already, though not on the circle",
-        r"$\|x_i\| < 1$; on the closed ball inv and logi are not finite",
+        r"$\|x_i\| < 1$, where the series converges; on the closed ball inv and logi are not finite",
     ),
     source="Schoenberg (1942), Theorem 2, as quoted in Kar & Karnick (2012), Theorem 1 (seen); converses in fixed dimension: derived here",
     expected="consistent",

@@ -101,14 +101,15 @@ def weights_cancel_probabilities(cell: st.Cell) -> st.Evidence:
         for n in np.unique(phi.degrees[phi.degrees < 10]):
             wanted = float(Fraction(kernel.coefficient(int(n))) / (512 * q[n]))
             found = phi.scale[phi.degrees == n] ** 2
-            worst, cases = max(worst, float(np.max(np.abs(found / wanted - 1)))), cases + 1
+            worst, cases = float(np.maximum(worst, np.max(np.abs(found / wanted - 1)))), cases + 1
         if exact:
             wanted = float(kernel.coefficient(0))
-            worst = max(worst, abs((phi.constant or 0.0) ** 2 / wanted - 1))
+            worst = float(np.maximum(worst, abs((phi.constant or 0.0) ** 2 / wanted - 1)))
     # p^-n by pow, the normaliser, the product with R, the quotient, the root and its square: 8 roundings, pow within 1 ulp.
     allowed = 12 * 2.0**-52
     return st.decide(
         worst <= allowed,
+        kind="deterministic",
         because="rational probabilities; eight roundings bounded",
         measured=worst,
         predicted=0.0,

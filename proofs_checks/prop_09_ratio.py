@@ -20,7 +20,7 @@ Checked exactly: (1) equality of outputs for two queries; (2) the exact law of R
 differ by one common factor, which cancels; a larger one has probability at most D 2^-21. By sampling: the geometric law at D = 4 (R is in
 [0, 1], so empirical Bernstein applies); and, under P09R, that the same check accepts the true value of E R there.
 For P09R: all degrees <= 3 and signs in d = 2, exactly; both sums in d = 5 with six keys, sampled, against closed forms with closed-form
-variances; and the covariances behind these variances, from exact laws in d = 4.
+variances; that the library's attention is their ratio; and the covariances behind these variances, from exact laws in d = 4.
 """
 
 from __future__ import annotations
@@ -86,6 +86,7 @@ def blind_to_the_query(cell: st.Cell) -> st.Evidence:
     exact = st.kernel_attention(q, k, v, "exp")
     return st.decide(
         not (same == draws and abs(exact[0, 0] - exact[1, 0]) > 0.01),
+        kind="deterministic",
         because="algebra: phi(q) cancels; equality to rounding in every draw",
         measured=float(same),
         predicted=0.0,
@@ -215,6 +216,34 @@ def clamped_denominator(cell: st.Cell) -> st.Evidence:
     return _sums_sampled(cell, lambda drawn: np.maximum(drawn, [-np.inf, 1.0]))
 
 
+def attention_is_their_ratio(cell: st.Cell) -> st.Evidence:
+    """`feature_attention`, which merges constant features, against both sums over <phi(q), phi(k_j)>: three laws, 32 features, d = 8."""
+    rng, worst = np.random.default_rng(90), 0.0
+    q, k = st.prepare(*rng.normal(size=(2, 16, 8)))
+    v = rng.normal(size=(16, 2))
+    for degrees in ("geometric", "released", "h01"):
+        phi = st.RandomMaclaurin("exp", 32, degrees).draw(8, rng=0)
+        found = st.to_host(st.feature_attention(cell.asarray(q), cell.asarray(k), cell.asarray(v), phi))
+        phi_q, phi_k = (st.to_host(phi(cell.asarray(x))) for x in (q, k))
+        weights, sizes = phi_q @ phi_k.T, np.abs(phi_q) @ np.abs(phi_k).T
+        total = weights.sum(axis=1, keepdims=True)
+        ratio = weights @ v / total
+        # Below degree 20 a feature takes 20 sums of 8 terms; sums of 32 and of 16 follow: fewer than 512 roundings on either side.
+        allowed = (
+            1024 * 2.0**-53 * (sizes @ np.abs(v) + np.abs(ratio) * sizes.sum(axis=1, keepdims=True)) / np.abs(total)
+        )
+        worst = float(np.maximum(worst, np.max(np.abs(found - ratio) / allowed)))
+    return st.decide(
+        worst <= 1,
+        kind="deterministic",
+        because="the definition; rounding bounded",
+        measured=worst,
+        predicted=0.0,
+        comparisons=3 * v.size,
+        note=f"largest difference {worst:.2g} of the rounding bound",
+    )
+
+
 def covariances_enumerated(cell: st.Cell) -> st.Evidence:
     """`row_covariance` of a truncated law against the exact law of its features, d = 4, three keys."""
     q, keys, n_max = np.array([2, -1, 1, 3]) / 16, np.array([[1.0, 0, 2, -1], [2, 2, -1, 1], [-1, 3, 0, 2]]), 5
@@ -267,6 +296,12 @@ P09R = st.Proposition(
     source="linearity and Kar & Karnick (2012), Lemma 3 (seen)",
     expected="consistent",
     cites=("kar2012random",),
-    checks=[sums_enumerated, sums_sampled, covariances_enumerated, control_of_the_sampled_ratio],
+    checks=[
+        sums_enumerated,
+        sums_sampled,
+        attention_is_their_ratio,
+        covariances_enumerated,
+        control_of_the_sampled_ratio,
+    ],
     mutants=[clamped_denominator, weight_without_probability],
 )

@@ -20,7 +20,7 @@ But one key against many, equal weights, comes as close as one likes: no smaller
 Checked exactly: all signs of the errors for 2 to 8 random keys with integer weights and values in two dimensions, sup norm, in integers. A
 coordinate of R is a quotient of affine functions and the denominator is positive, so that its extremes over the box of errors are at the
 corners: each instance is decided for every error, the search is over instances only. The nearly attained case and the broken
-hypothesis in rational arithmetic. On given activations: error over bound.
+hypothesis in rational arithmetic; the library's two functions. On given activations: error over bound.
 
 Not checked: other norms (the proof uses the triangle inequality alone).
 """
@@ -127,6 +127,24 @@ def nearly_attained(cell: st.Cell) -> st.Evidence:
     )
 
 
+def functions_of_the_library(cell: st.Cell) -> st.Evidence:
+    """`ratio_deviation`, infinite from eps = kbar on, and its inverse `weight_deviation`, where float64 is exact."""
+    del cell
+    cases = [
+        (1 / 2, 1.0, 3.0, 3.0),
+        (2.0, 3.0, 5.0, 10.0),
+        (1.0, 5 / 4, 3.0, 12.0),
+    ]  # eps, kbar, Dv, eps Dv / (kbar - eps)
+    right = [
+        st.bounds.ratio_deviation(*x[:3]) == x[3] and st.bounds.weight_deviation(x[3], *x[1:3]) == x[0] for x in cases
+    ]
+    return st.decide(
+        all(right) and np.isinf(st.bounds.ratio_deviation(1.0, 1.0, 3.0)),
+        because="rational arithmetic by hand; every quotient is exact in float64",
+        comparisons=2 * len(cases) + 1,
+    )
+
+
 def anything_from_twice_the_mean_on(cell: st.Cell) -> st.Evidence:
     """Hypothesis broken: weights 1 and 1, values 1 and 0, errors of at most 2 = 2 kbar give every R."""
     del cell
@@ -188,6 +206,12 @@ P11 = st.Proposition(
     hypotheses=(r"$\bar k = \frac1n\sum_j k_j > \varepsilon$; for the second form every $k_j > 0$",),
     source="not in the sources seen",
     expected="consistent",
-    checks=[no_error_exceeds_its_bound, nearly_attained, anything_from_twice_the_mean_on, on_activations],
+    checks=[
+        no_error_exceeds_its_bound,
+        nearly_attained,
+        functions_of_the_library,
+        anything_from_twice_the_mean_on,
+        on_activations,
+    ],
     mutants=[mean_weight_without_eps, spread_halved, eta_without_its_denominator],
 )

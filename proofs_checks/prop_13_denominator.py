@@ -4,21 +4,22 @@ r"""P13: "The denominator of feature attention is positive." False for random Ma
 
     P13:   P[S^ <= 0] = 0                       P13R:   P[S^ <= 0] <= V / (V + D S^2)
 
-C_jl = Cov(<phi(q), phi(k_j)>, <phi(q), phi(k_l)>) at D = 1. P13 is what every division by S^ takes for granted; the weights estimate
-f(t_j) > 0, but a product of signs may be negative, or 0, and where S^ = 0 the output does not exist.
+C_jl = Cov(<phi(q), phi(k_j)>, <phi(q), phi(k_l)>) at D = 1. The weights estimate f(t_j) > 0, but a product of signs may be
+negative, or 0, and where S^ = 0 the output does not exist.
 
 Hypotheses of P13R: S > 0 and V finite. (V is infinite for inv, logi and sqrt where the second moment diverges, P05: the bound is then 1.)
 For a truncated series S < 0 is possible, and the bound fails.
 
-Source: P13 is implicit in the division by S^ in the abstract and code of SchoenbAt (arXiv:2505.12252, seen) and in linear attention at large; its
-code raises S^ to at least 1 (P14). Positive features (Choromanski et al. 2021, seen) keep S^ positive by construction. Cantelli (1929), not seen.
+Source: a reading. P13 is what a division by S^ without a guard takes for granted, not a claim of the sources seen: the code released with
+SchoenbAt (arXiv:2505.12252, seen) raises S^ to at least 1 (P14), and positive features (Choromanski et al. 2021, seen) keep it positive by
+construction. Cantelli (1929), not seen.
 
 Idea of proof: S^ <= 0 is a deviation of S below the mean of S^, whose variance is V / D; Cantelli's inequality. It is attained: f(t) = t, q = k =
 (1, 1), D = 1 has S^ = 0 or 4, each with probability 1/2, and V = S^2 = 4.
 
 Checked exactly, in rational arithmetic, from the exact law of S^: both, for rows in one, two and four dimensions, one of them with the
-law of the released code and norms as after its pre-scaling, one with t_j > 0 throughout. By sampling: exp in d = 8, six unit keys, D = 4 .. 32.
-Data: how often it happens on real heads, prepared as SchoenbAt does and as they are.
+law of the released code and norms within those after its pre-scaling, one with t_j > 0 throughout. By sampling: exp in
+d = 8, six unit keys, D = 4 .. 32. Data: how often it happens on real heads, prepared as SchoenbAt does and as they are.
 
 Not checked: a sharper rate. The probability falls exponentially in D where features are bounded; Cantelli's bound like 1 / D.
 """
@@ -230,7 +231,7 @@ P13 = st.Proposition(
     title="The denominator of feature attention is positive",
     statement=r"$\hat S = \sum_j\langle\phi(q),\phi(k_j)\rangle > 0$ with probability 1.",
     hypotheses=(),
-    source="implicit in every division by the sum of the estimated weights, also in the code of arXiv:2505.12252 (seen)",
+    source="implicit in a division by the sum of estimated weights; the code of arXiv:2505.12252 (seen) guards it with a clamp (P14)",
     expected="refuted",
     checks=[positive_in_every_row, positive_in_eight_dimensions, on_activations],
     mutants=[positive_for_positive_inner_products, positive_from_eight_features_on],

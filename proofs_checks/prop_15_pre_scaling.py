@@ -139,7 +139,7 @@ def _images_agree(cell: st.Cell, scaling: Scaling) -> st.Evidence:
             centred = moved - moved.mean(axis=-1, keepdims=True)
             length = np.linalg.norm(centred, axis=-1, keepdims=True) / np.abs(moved).max(axis=-1, keepdims=True)
             allowed = ((1 + dim**0.5) * (dim + 6) / length + dim / 2 + 6) * UNIT
-            worst = max(worst, float(np.max(difference / allowed)) if same else math.inf)
+            worst = float(np.maximum(worst, np.max(difference / allowed) if same else math.inf))
             largest, cases = max(largest, float(difference.max())), cases + moved.size
     return st.decide(
         worst <= 1,

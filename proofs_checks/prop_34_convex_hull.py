@@ -185,7 +185,7 @@ def _outputs_stay_inside(cell: st.Cell, attentions: Sequence[Attention], terms: 
         q, k = cell.rng.normal(size=(2, 24, dim))
         q, k = (0.99 * x / np.linalg.norm(x, axis=-1, keepdims=True) for x in (q, k))
         out = st.to_host(attention(*map(cell.asarray, (q, k, v))))
-        largest, cases = max(largest, float(np.maximum(-out, out - 1).max())), cases + out.size
+        largest, cases = float(np.maximum(largest, np.maximum(-out, out - 1).max())), cases + out.size
     # Non-negative weights: either sum errs by the number of its terms times u, relative to the sum of w |v|.
     return st.decide(
         largest <= 4 * (24 + terms + 8) * UNIT,
