@@ -204,7 +204,7 @@ P11 = st.Proposition(
     r"$\|R - r\| \le \frac{\varepsilon}{\bar k - \varepsilon}\,\frac1n\sum_j\|v_j - r\|$; if $|\hat k_j - k_j| \le \eta k_j$ with $\eta < 1$ then "
     r"$\|R - r\| \le \frac{\eta}{1-\eta}\sum_j w_j\|v_j - r\|$.",
     hypotheses=(r"$\bar k = \frac1n\sum_j k_j > \varepsilon$; for the second form every $k_j > 0$",),
-    source="not in the sources seen",
+    source="derived here; not in the sources seen",
     expected="consistent",
     checks=[
         no_error_exceeds_its_bound,
@@ -214,4 +214,5 @@ P11 = st.Proposition(
         on_activations,
     ],
     mutants=[mean_weight_without_eps, spread_halved, eta_without_its_denominator],
+    cites=("schoenbat_theory2026",),
 )

@@ -62,6 +62,28 @@ def test_the_record_was_made_by_the_propositions_as_they_stand():
     assert [(p["id"], p["title"], p["expected"]) for p in RECORD["propositions"]] == expected
 
 
+def test_the_power_of_the_checks_is_that_of_the_record():
+    record = json.loads((ROOT / "benchmarks" / "power" / "power.json").read_text())
+    assert (record["status"], record["alpha"], record["runs"]) == ("as-expected", 0.05, 2000)
+    trials = record["trials"]
+    false = [t for t in trials if t["group"] in ("on target", "at the edge", "just beyond", "twin")]
+    asymptotic = [t for t in false if t["kind"] in ("Student's t", "rate")]
+    guaranteed = [t for t in false if t not in asymptotic]
+    mutants = [t for t in trials if t["group"] == "mutant"]
+    assert (len(mutants), {t["runs"] for t in mutants}) == (15, {1000})
+
+    def shown(several, choose, limit, words):
+        return f"| {choose(t['rate'] for t in several):.1%} ({words} {choose(t['limits'][limit] for t in several):.1%}) |"
+
+    printed = README.replace(" %", "%")
+    for several, choose, limit, words in (
+        (guaranteed, max, 1, "at most"),
+        (asymptotic, max, 1, "at most"),
+        (mutants, min, 0, "at least"),
+    ):
+        assert shown(several, choose, limit, words) in printed
+
+
 @pytest.mark.parametrize(
     ("row", "quantity"),
     [
@@ -70,6 +92,7 @@ def test_the_record_was_made_by_the_propositions_as_they_stand():
         ("P19: relative error of 256 random Maclaurin features", "relative error: map, D = 256"),
         ("P19: relative error of the plain mean of V", "relative error: plain mean of V"),
         ("P09: bias of the attention ratio", "relative size: bias of the ratio"),
+        ("P13: share of rows whose denominator is not positive", "on activations: rows with a denominator <= 0, as they"),
     ],
 )
 def test_the_numbers_are_those_of_the_record(row: str, quantity: str):

@@ -47,7 +47,9 @@ def plot_curves(evidence: Evidence, *, ax: Axes | None = None) -> Axes:
             face = color if i % 2 == 0 else "white"
             axes.plot(x, y, f"-{mark}", color=color, mfc=face, ms=3.5, lw=1.1, label=words(label))
             if label in (f.get("bands") or {}):
-                axes.fill_between(x, *map(numbers, f["bands"][label]), color=color, alpha=0.15, lw=0)
+                lower, upper = map(numbers, f["bands"][label])
+                axes.fill_between(x, lower, upper, color=color, alpha=0.1, lw=0)
+                axes.plot(x, np.stack([lower, upper], axis=1), f"-{mark}", color=color, mfc=face, ms=3.5, lw=0.8)
         axes.set(xscale="log" if f.get("log_x") else "linear", yscale="log" if f.get("log_y") else "linear")
         axes.margins(x=0.03, y=0.15 if f.get("shade") else 0.08)  # room for the name of the region
         _levels(axes, f)
