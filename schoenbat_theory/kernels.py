@@ -167,7 +167,7 @@ class DotProductKernel:
         """Return sum_{n_min <= n <= n_max} a_n t^n elementwise (Horner), for any finite t."""
         if n_max < n_min:
             return 0 * t
-        return series.polynomial(self.coefficients(n_max), t, n_min)
+        return series.partial_sum(self.coefficient, self.coefficients(n_max), t, n_min)
 
     def tail(self, t: Array, n_max: int) -> Array:
         """Return f(t) - sum_{n <= n_max} a_n t^n, elementwise, without cancellation inside the radius.

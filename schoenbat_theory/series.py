@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from schoenbat_theory.arrays import Array
+from schoenbat_theory.arrays import Array, namespace
 
-__all__ = ["MAX_DEGREE", "MAX_TERMS", "polynomial", "squared", "term", "terms_needed"]
+__all__ = ["MAX_DEGREE", "MAX_TERMS", "partial_sum", "polynomial", "squared", "term", "terms_needed"]
 
 MAX_TERMS = 2048  # beyond it direct summation is slower and less accurate than any closed form
 MAX_DEGREE = 1 << 13  # exact coefficients below it take seconds, twice as many the better part of a minute
@@ -23,6 +23,29 @@ def polynomial(coefficients: np.ndarray, t: Array, n_min: int = 0) -> Array:
     for c in reversed(coefficients[n_min:]):
         total = total * t + float(c)
     return total * t**n_min if n_min else total
+
+
+@np.errstate(over="ignore")  # beyond the dtype is inf
+def partial_sum(coefficient: Callable[[int], Any], floats: np.ndarray, t: Array, n_min: int) -> Array:
+    """Return sum_{n >= n_min} a_n t^n, elementwise, also where coefficients underflow and their terms do not.
+
+    ``floats`` are the coefficients in float64. Where one is below the smallest normal number of the dtype of ``t``
+    (1/n! is from n = 35 on in float32) and |t| > 1, the series is summed in t / 2^k instead, with coefficients
+    a_n 2^(kn - e), 2^k > |t|: powers of two change no rounding, and what underflows now is beyond the last digit.
+    """
+    xp = namespace(t)
+    small = np.flatnonzero(floats < float(xp.finfo(t.dtype).smallest_normal))
+    largest = float(xp.max(xp.abs(t))) if math.prod(t.shape) else 0.0
+    if not (1 < largest < math.inf and any(coefficient(int(n)) for n in small if n >= n_min)):
+        return polynomial(floats, t, n_min)
+    k = math.frexp(largest)[1]
+    scaled = [Fraction(coefficient(n)) * 2 ** (k * n) for n in range(len(floats))]
+    e = max(a.numerator.bit_length() - a.denominator.bit_length() for a in scaled[n_min:] if a)
+    shifted = [float(a / Fraction(2) ** e) if n >= n_min else 0.0 for n, a in enumerate(scaled)]
+    total = polynomial(np.array(shifted), t / 2.0**k, n_min)
+    for half in (e // 2, e - e // 2):  # 2^e alone may be beyond the dtype although the sum is not
+        total = total * 2.0 ** min(half, 1023)
+    return total
 
 
 def terms_needed(coefficient: Callable[[int], Any], t: float, radius: float, start: int) -> int | None:

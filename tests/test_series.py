@@ -20,6 +20,28 @@ def test_horner_is_the_sum_of_powers(asarray):
         assert [float(found[i]) for i in range(4)] == exact.tolist()
 
 
+@pytest.mark.parametrize(
+    ("dtype", "t", "n_max"),
+    [
+        ("float64", 300.0, 310),
+        ("float64", 700.0, 800),
+        ("float64", -3.0, 200),
+        ("float32", 20.0, 100),
+        ("float32", -3.0, 60),
+    ],
+)
+@pytest.mark.parametrize("n_min", [0, 37])
+def test_coefficients_that_underflow_are_not_lost_where_their_terms_count(asarray, dtype, t, n_max, n_min):
+    def coefficient(n):
+        return Fraction(1, math.factorial(n))
+
+    floats = np.array([float(coefficient(n)) for n in range(n_max + 1)])
+    exact = float(sum(coefficient(n) * Fraction(t) ** n for n in range(n_min, n_max + 1)))
+    found = float(series.partial_sum(coefficient, floats, asarray(np.array([t], dtype=dtype)), n_min)[0])
+    # Horner: at most 2 n_max roundings relative to the sum of magnitudes, which is below exp(|t|).
+    assert abs(found - exact) <= 2 * (n_max + 2) * float(np.finfo(dtype).eps) * math.exp(abs(t))
+
+
 @pytest.mark.parametrize("t", [1e-300, 1e-3, 0.5, 0.9, 0.97])
 @pytest.mark.parametrize("start", [0, 5])
 def test_what_is_left_after_the_terms_needed_is_below_rounding(t, start):
