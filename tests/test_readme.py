@@ -73,7 +73,9 @@ def test_the_power_of_the_checks_is_that_of_the_record():
     assert (len(mutants), {t["runs"] for t in mutants}) == (15, {1000})
 
     def shown(several, choose, limit, words):
-        return f"| {choose(t['rate'] for t in several):.1%} ({words} {choose(t['limits'][limit] for t in several):.1%}) |"
+        return (
+            f"| {choose(t['rate'] for t in several):.1%} ({words} {choose(t['limits'][limit] for t in several):.1%}) |"
+        )
 
     printed = README.replace(" %", "%")
     for several, choose, limit, words in (
@@ -92,7 +94,10 @@ def test_the_power_of_the_checks_is_that_of_the_record():
         ("P19: relative error of 256 random Maclaurin features", "relative error: map, D = 256"),
         ("P19: relative error of the plain mean of V", "relative error: plain mean of V"),
         ("P09: bias of the attention ratio", "relative size: bias of the ratio"),
-        ("P13: share of rows whose denominator is not positive", "on activations: rows with a denominator <= 0, as they"),
+        (
+            "P13: share of rows whose denominator is not positive",
+            "on activations: rows with a denominator <= 0, as they",
+        ),
     ],
 )
 def test_the_numbers_are_those_of_the_record(row: str, quantity: str):

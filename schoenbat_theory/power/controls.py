@@ -59,7 +59,7 @@ LAWS = {  # kind: estimators; the first is that of the power curve
         "one feature": _one_feature(),
         "fair signs": Law(lambda rng, size: rng.choice([-1.0, 1.0], size), 0.0, 1.0),
         "exponential": EXPONENTIAL,
-        "Student's t, 3 degrees": Law(lambda rng, size: rng.standard_t(3, size), 0.0, math.sqrt(3.0)),
+        "Student's t(3)": Law(lambda rng, size: rng.standard_t(3, size), 0.0, math.sqrt(3.0)),
     },
     "betting": {
         "fair coin": _bernoulli(0.5),
@@ -76,7 +76,7 @@ LAWS = {  # kind: estimators; the first is that of the power curve
 BOUNDS = {"event, 1 in 100": 0.01, "event, 1 in 10": 0.1, "event, 1 in 1000": 0.001}
 ERRORS: dict[str, Noise] = {  # squared errors with mean 1
     "exponential": lambda rng: rng.exponential(),
-    "chi-squared, 1 degree": lambda rng: rng.normal() ** 2,
+    "chi-squared(1)": lambda rng: rng.normal() ** 2,
     "log-normal": lambda rng: math.exp(rng.normal() - 0.5),
 }
 

@@ -55,7 +55,7 @@ class Power:
         ]  # fmt: skip
         curves = [[kind, *(f"{t.rate:.0%}" for t in row)] for kind, row in self._curves().items()]
         parts = [
-            f"Wrong verdicts at alpha = {self.alpha:g}, of runs (exact upper limit)",
+            f"Wrong verdicts at alpha = {self.alpha:g}, of runs (exact upper limit; limits hold with {1 - LEVEL / 2:.1%} each)",
             columns(["check", "correct estimator", *PLACES], controls),
             "\n".join(f"  {kind}: {meaning}" for kind, meaning in KINDS.items()),
             "The library, unbroken, accused, of runs (exact upper limit)",
@@ -104,14 +104,12 @@ class Power:
         distance = "distance from the claim, in margins"
         axis = {"plot": "curves", "x": self._effects(), "x_label": distance}
         refuted = {kind: [t.rate for t in row] for kind, row in self._curves().items()}
-        needed = {kind: [t.median_draws for t in row] for kind, row in self._curves().items()}
+        usual = {kind: [t.median_draws if t.rate >= 0.5 else None for t in row] for kind, row in self._curves().items()}
         return {
             "power": figure_of(
                 "power of the checks", **axis, series=refuted, lines={"α": self.alpha}, y_label="share of runs refuted"
             ),
-            "draws": figure_of(
-                "draws needed", **axis, series=needed, log_y=True, y_label="draws until refuted, median"
-            ),
+            "draws": figure_of("draws needed", **axis, series=usual, log_y=True, y_label="draws until refuted, median"),
             "false-verdicts": figure_of(
                 "false verdicts",
                 plot="bars",

@@ -185,11 +185,8 @@ class Widths:
             f"a funnel of confidence sequences: {name}",
             plot="curves",
             x=LOOKS,
-            series={
-                f"{label}, {side}": one.tolist()
-                for label, pair in first.items()
-                for side, one in zip(("lower", "upper"), pair, strict=True)
-            },
+            series={label: [None] * len(LOOKS) for label in first},
+            bands={label: pair.tolist() for label, pair in first.items()},
             lines={"mean": DATA[name].mean},
             x_label="draws",
             y_label="limits of the mean",
