@@ -70,11 +70,15 @@ def _here(tasks: Sequence[Task], settings: Settings) -> Generator[Result]:
 def _elsewhere(
     tasks: Sequence[Task], settings: Settings, workers: int, engine: Any, expected: Key
 ) -> Generator[Result]:
-    """Run tasks where the engine does, and those of a pool that died once more in a fresh one."""
+    """Run tasks where the engine does, and those of a pool that died once more in a fresh one.
+
+    What ran when a worker died runs last, and alone: the next time there is no doubt which cell it was.
+    """
     left, deaths = {i: _pack(task) for i, task in enumerate(tasks)}, Counter[int]()
     while left:
         running: set[int] = set()
-        jobs = _jobs(dict(left), settings, expected, running)
+        chosen = [i for i in left if not deaths[i]] or [min(left, key=deaths.__getitem__)]
+        jobs = _jobs({i: left[i] for i in chosen}, settings, expected, running)
         try:
             for index, evidence in _results(jobs, workers, engine):
                 running.discard(index)
@@ -84,7 +88,7 @@ def _elsewhere(
             raise
         except BrokenExecutor:  # a worker was killed, or was out of memory
             deaths.update(running)
-            if fatal := [tasks[i].where for i in sorted(running) if deaths[i] == TRIES]:
+            if fatal := [tasks[i].where for i in running if deaths[i] == TRIES]:
                 raise CheckError(f"{'; '.join(fatal)}: {TRIES} times a worker died while this ran") from None
         except Exception as error:
             cells = "; ".join(tasks[i].where for i in sorted(running))

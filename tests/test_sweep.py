@@ -196,9 +196,9 @@ def test_a_worker_that_dies_costs_time_and_no_number(tmp_path: Path) -> None:
 
 def test_a_cell_that_ends_every_worker_is_named_and_the_others_are_kept(tmp_path: Path) -> None:
     ledger = tmp_path / "cells.jsonl"
-    with pytest.raises(CheckError, match=r"^proposition U1, check 'mortal'.*: 3 times a worker died while this ran$"):
+    with pytest.raises(CheckError, match=r"^proposition U1, check 'mortal': 3 times a worker died while this ran$"):
         st.verify(mortal(tmp_path, always=True), workers=2, ledger=ledger)
-    assert 4 <= ledger.read_text().count("\n") <= 8
+    assert ledger.read_text().count("\n") == 8  # all that did not die
 
 
 def test_a_cell_that_ends_every_worker_of_a_cluster_is_named_too(
