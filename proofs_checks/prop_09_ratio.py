@@ -18,7 +18,7 @@ one random feature beside the exact constant.
 Checked exactly: (1) equality of outputs for two queries; (2) the exact law of R with degrees up to 20, which is a law of its own right
 (the released code stops there) and all but the geometric one: given that no degree is larger the two agree, since the weights
 differ by one common factor, which cancels; a larger one has probability at most D 2^-21. By sampling: the geometric law at D = 4 (R is in
-[0, 1], so empirical Bernstein applies); and, under P09R, that the same check accepts the true value of E R there.
+[0, 1], so that betting applies); and, under P09R, that the same check accepts the true value of E R there.
 For P09R: all degrees <= 3 and signs in d = 2, exactly; both sums in d = 5 with six keys, sampled, against closed forms with closed-form
 variances; that the library's attention is their ratio; and the covariances behind these variances, from exact laws in d = 4.
 """
