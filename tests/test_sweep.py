@@ -104,7 +104,7 @@ from distributed import LocalCluster
 from schoenbat_theory.cli import main
 
 if __name__ == "__main__":
-    with LocalCluster(n_workers=2, threads_per_worker=2, dashboard_address=None) as cluster:
+    with LocalCluster(n_workers=2, threads_per_worker=2, dashboard_address="127.0.0.1:0") as cluster:
         sys.exit(main(["verify", {file!r}, "--cluster", cluster.scheduler_address, "--out", {out!r}]))
 """
 
