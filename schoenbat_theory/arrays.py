@@ -169,6 +169,8 @@ def as_reals(name: str, values: Any) -> np.ndarray:
         found = to_host(values)
         if values is not None and found.dtype.kind not in "cSU":  # NumPy drops imaginary parts and reads texts
             return np.asarray(found, dtype=np.float64)
+    except OverflowError:
+        raise ValueError(f"{name}: expected numbers within float64, found {values!r:.60}") from None
     except (TypeError, ValueError):
         pass
     raise TypeError(f"{name}: expected real numbers, found {values!r:.60}")

@@ -131,7 +131,7 @@ def ratio_law(
             for products, chance in of_degree.items():
                 weights = [(e + a[n] / q_n * x) / n_random for e, x in zip(exact, products, strict=True)]
                 feature[sums(weights)] += q_n * chance
-    return RatioLaw(_sum_of(feature, n_random), numerator / denominator)
+    return RatioLaw(_sum_of(dict(feature), n_random), numerator / denominator)
 
 
 def _products(query: np.ndarray, keys: np.ndarray, max_degree: int) -> Iterator[dict[Vector, Fraction]]:

@@ -7,6 +7,7 @@ the same for any selection, order, engine and number of workers, and for a run t
 from __future__ import annotations
 
 import contextlib
+import difflib
 import importlib
 import itertools
 import os
@@ -108,8 +109,10 @@ def find(proposition_id: str) -> tuple[Proposition, ...]:
     for group in known.values():
         if any(p.id == proposition_id for p in group):
             return group
-    ids = ", ".join(p.id for group in known.values() for p in group)
-    raise ValueError(f"unknown proposition {proposition_id!r}; known: {ids}, or a .py file")
+    ids = [p.id for group in known.values() for p in group]
+    near = difflib.get_close_matches(proposition_id.upper(), ids, n=1, cutoff=0.81)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise ValueError(f"unknown proposition {proposition_id!r}{hint}; known: {', '.join(ids)}, or a .py file")
 
 
 def _archive(qkv: str | os.PathLike[str]) -> bytes:

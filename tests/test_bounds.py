@@ -359,3 +359,11 @@ def test_the_uniform_bound_never_counts_fewer_than_one_ball():
     assert bound.tail(far, 8) == bounds.KarKarnick("exp", 0.5).tail(far, 8)
     near = 32 * 0.5 * bound.lipschitz / 10  # 10^4 pairs of balls
     assert np.isclose(bound.tail(near, 8), 1e4 * bounds.KarKarnick("exp", 0.5).tail(near, 8), rtol=1e-12, atol=0)
+
+
+def test_arguments_that_do_not_fit_together_or_into_float64_are_named():
+    bound = bounds.Hoeffding(2.0)
+    with pytest.raises(ValueError, match=r"do not broadcast: deviation \(2,\), delta \(3,\)"):
+        bound.features([0.1, 0.2], [0.1, 0.2, 0.3])
+    with pytest.raises(ValueError, match="n_features: expected numbers within float64, found 1000"):
+        bound.tail(0.1, 10**400)

@@ -90,6 +90,7 @@ def test_an_escaped_mutant_fails_and_is_named(verify_proposition):
     ("what", "settings", "message"),
     [
         ("P99", {}, "unknown proposition 'P99'; known: P01"),
+        ("p03", {}, "unknown proposition 'p03'; did you mean P03"),
         ("nowhere.py", {}, "nowhere.py: no such file"),
         ("P03", {"budget": "huge"}, "budget: expected one of"),
         ("P03", {"budgets": "quick"}, "unexpected keyword argument 'budgets'"),

@@ -176,3 +176,9 @@ def test_a_mean_with_too_long_a_denominator_is_refused():
     law = st.ratio_law([0.5, 0.3], [[1, 0.5], [0, -1], [0.2, 0.7]], [1, 0, -1], n_features=14, max_degree=2)
     with pytest.raises(ValueError, match=r"mean: .* the bits of a common denominator"):
         _ = law.mean
+
+
+def test_a_law_does_not_grow_when_it_is_read():
+    law = st.ratio_law([0.5], [[1], [0]], [1, 0], n_features=1, max_degree=1)
+    with pytest.raises(KeyError):
+        law.sums[7, 7]

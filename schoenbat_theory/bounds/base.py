@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from schoenbat_theory.arrays import as_reals
+from schoenbat_theory.arrays import as_reals, broadcast_shapes
 
 __all__ = ["TailBound", "reals"]
 
@@ -37,17 +37,20 @@ class TailBound(ABC):
     def tail(self, deviation: Any, n_features: Any) -> np.ndarray:
         """Return the bound, (...), for ``deviation`` > 0 and whole ``n_features`` >= 1; a value >= 1 says nothing."""
         deviation, n_features = _positive("deviation", deviation), _whole("n_features", n_features)
+        broadcast_shapes(deviation=deviation.shape, n_features=n_features.shape)
         with np.errstate(all="ignore"):  # beyond float64 is 0 or inf, and both are meant
             return np.asarray(self._tail(deviation, n_features))
 
     def deviation(self, n_features: Any, delta: Any) -> np.ndarray:
         """Return the smallest deviation at which the tail is at most ``delta`` in (0, 1); ``inf`` where there is none."""
         n_features, delta = _whole("n_features", n_features), _probability(delta)
+        broadcast_shapes(n_features=n_features.shape, delta=delta.shape)
         return _smallest(lambda deviation: self._tail(deviation, n_features) <= delta, above=0.0)
 
     def features(self, deviation: Any, delta: Any) -> np.ndarray:
         """Return the smallest whole D at which the tail is at most ``delta`` in (0, 1); ``inf`` where there is none."""
         deviation, delta = _positive("deviation", deviation), _probability(delta)
+        broadcast_shapes(deviation=deviation.shape, delta=delta.shape)
         return np.ceil(_smallest(lambda n: self._tail(deviation, n) <= delta, above=math.nextafter(1.0, 0.0)))
 
     def _require(self, expected: str, holds: Callable[[np.ndarray], Any], *names: str) -> None:
