@@ -184,7 +184,7 @@ def range_of_a_product(cell: st.Cell) -> st.Evidence:
 def range_without_p(cell: st.Cell) -> st.Evidence:
     """f(R^2) in place of p f(p R^2)."""
     del cell
-    return _range_holds(float(np.e))
+    return _range_holds(math.e)
 
 
 def bound_of_the_library(cell: st.Cell) -> st.Evidence:
