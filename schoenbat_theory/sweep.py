@@ -88,8 +88,9 @@ def _elsewhere(
             raise
         except BrokenExecutor:  # a worker was killed, or was out of memory
             deaths.update(running)
-            if fatal := [tasks[i].where for i in running if deaths[i] == TRIES]:
-                raise CheckError(f"{'; '.join(fatal)}: {TRIES} times a worker died while this ran") from None
+            for i in running:
+                if deaths[i] == TRIES:  # it was alone
+                    raise CheckError(f"{tasks[i].where}: {TRIES} times a worker died while this ran") from None
         except Exception as error:
             cells = "; ".join(tasks[i].where for i in sorted(running))
             raise RuntimeError(f"{cells}: the engine gave up, {type(error).__name__}: {error}") from error
