@@ -15,11 +15,29 @@ from schoenbat_theory.activations import Head, load_heads, shipped_heads
 from schoenbat_theory.arrays import to_host
 from schoenbat_theory.attention import (
     AttentionSums,
+    SchulzInverse,
+    ToeplitzSums,
+    alibi_bias,
     attention_sums,
+    clipped_bias,
+    draw_landmarks,
     feature_attention,
+    gaussian_attention,
+    gaussian_gram,
     kernel_attention,
+    linear_attention,
+    nystrom_attention,
+    nystrom_gram,
+    nystromformer_attention,
+    relative_attention,
     released_attention,
     schoenbat_attention,
+    schulz_inverse,
+    schulz_step,
+    softmax_attention,
+    t5_bias,
+    toeplitz_product,
+    toeplitz_sums,
 )
 from schoenbat_theory.attention.schoenbat import prepare
 from schoenbat_theory.bounds import maclaurin_range
@@ -28,13 +46,21 @@ from schoenbat_theory.declare import mean_is
 from schoenbat_theory.degrees import FixedDegrees, GeometricDegrees
 from schoenbat_theory.enumeration import central_moments, product_moment, sign_vectors
 from schoenbat_theory.environment import version as _version
-from schoenbat_theory.features import MaclaurinDraw, RandomMaclaurin, load_draw
+from schoenbat_theory.features import (
+    MaclaurinDraw,
+    PositiveDraw,
+    PositiveFeatures,
+    RandomMaclaurin,
+    load_draw,
+    optimal_tilt,
+    orthogonal_gap,
+)
 from schoenbat_theory.features.maclaurin import rademacher_moment
 from schoenbat_theory.kernels import KERNELS, DotProductKernel, get_kernel, polynomial
 from schoenbat_theory.propositions import Cell, Evidence, Proposition, decide, observe
 from schoenbat_theory.ratio import RatioLaw, ratio_law
 from schoenbat_theory.results import Report
-from schoenbat_theory.scaling import post_scale, pre_scale
+from schoenbat_theory.scaling import post_scale, pre_scale, unit_norm
 from schoenbat_theory.verify import verify
 
 __version__ = _version()
@@ -49,25 +75,40 @@ __all__ = [
     "GeometricDegrees",
     "Head",
     "MaclaurinDraw",
+    "PositiveDraw",
+    "PositiveFeatures",
     "Proposition",
     "RandomMaclaurin",
     "RatioLaw",
     "Report",
+    "SchulzInverse",
+    "ToeplitzSums",
+    "alibi_bias",
     "attention_sums",
     "bounds",
     "central_moments",
     "check_mean",
     "check_rate",
     "check_tail",
+    "clipped_bias",
     "decide",
+    "draw_landmarks",
     "feature_attention",
+    "gaussian_attention",
+    "gaussian_gram",
     "get_kernel",
     "kernel_attention",
+    "linear_attention",
     "load_draw",
     "load_heads",
     "maclaurin_range",
     "mean_is",
+    "nystrom_attention",
+    "nystrom_gram",
+    "nystromformer_attention",
     "observe",
+    "optimal_tilt",
+    "orthogonal_gap",
     "polynomial",
     "post_scale",
     "pre_scale",
@@ -75,11 +116,19 @@ __all__ = [
     "product_moment",
     "rademacher_moment",
     "ratio_law",
+    "relative_attention",
     "released_attention",
     "schoenbat_attention",
+    "schulz_inverse",
+    "schulz_step",
     "shipped_heads",
     "sign_vectors",
+    "softmax_attention",
+    "t5_bias",
     "testing",
     "to_host",
+    "toeplitz_product",
+    "toeplitz_sums",
+    "unit_norm",
     "verify",
 ]

@@ -90,9 +90,11 @@ def check_finite(**named: Array) -> None:
 
 
 def check_mask(name: str, mask: Array, like: Array, length: int) -> None:
-    """Raise ``TypeError`` or ``ValueError`` unless ``mask`` is booleans (..., length) of the library of ``like``."""
-    if getattr(mask, "dtype", None) != namespace(like).bool:
-        raise TypeError(f"{name}: expected booleans (True = used), found {mask!r:.60}")
+    """Raise ``TypeError`` or ``ValueError`` unless ``mask`` is booleans (..., length) beside ``like``, of its library."""
+    if type(mask) is not type(like) or mask.dtype != namespace(like).bool:
+        raise TypeError(f"{name}: expected booleans (True = used) of {type(like).__module__}, found {mask!r:.60}")
+    if device_of(mask) != device_of(like):
+        raise TypeError(f"{name}: expected device {device_of(like)}, found {device_of(mask)}")
     if mask.ndim < 1 or mask.shape[-1] != length:
         raise ValueError(f"{name}: expected (..., {length}), found {tuple(mask.shape)}")
 

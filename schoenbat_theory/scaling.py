@@ -1,7 +1,7 @@
 """ppSBN, the two-stage regularisation of SchoenbAt, as its released code computes it.
 
 It is called a batch normalisation there; it uses no statistics of a batch or a sequence. Each token
-is normalised alone.
+is normalised alone. `unit_norm` is the scaling of Luo et al. (2021) instead.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from schoenbat_theory.arrays import (
     check_floating,
     check_mask,
     eps,
+    namespace,
     to_host,
 )
 
-__all__ = ["post_scale", "pre_scale"]
+__all__ = ["post_scale", "pre_scale", "unit_norm"]
 
 
 @np.errstate(all="ignore")  # infinite entries are found in the lengths
@@ -53,9 +54,7 @@ def pre_scale(x: Array, *, key_mask: Array | None = None) -> Array:
         check_mask("key_mask", key_mask, x, x.shape[-2])
         broadcast_shapes(x=tuple(x.shape[:-2]), key_mask=tuple(key_mask.shape[:-1]))
         x = xp.where(key_mask[..., None], x, xp.zeros_like(x))
-    # Dividing by the largest entry first keeps sums and squares away from overflow and underflow.
-    largest = xp.max(xp.abs(x), axis=-1, keepdims=True)
-    unit = x / xp.where(largest > 0, largest, xp.ones_like(largest))
+    unit, _ = _by_the_largest(x)
     centred = unit - xp.mean(unit, axis=-1, keepdims=True)
     length = xp.sqrt(xp.sum(centred * centred, axis=-1, keepdims=True))
     # Entries are at most 1, the mean of d of them errs by at most d u, hence a constant token may come
@@ -73,6 +72,38 @@ def pre_scale(x: Array, *, key_mask: Array | None = None) -> Array:
             "to normalise (0/0); mask it with key_mask or leave it out"
         )
     return centred / xp.where(constant, xp.ones_like(length), length)
+
+
+@np.errstate(all="ignore")  # infinite entries are found in the lengths
+def unit_norm(x: Array) -> Array:
+    """Divide every token by its length, x / ||x||, as attention with normalised queries and keys does.
+
+    ``x``    (..., n, d), any scale
+    returns  (..., n, d)
+
+    A token of zeros has no direction: a ``ValueError`` that names it.
+
+    Source: Luo et al. (2021), from memory.
+
+    >>> unit_norm(np.array([[3.0, 4.0]])).round(4)
+    array([[0.6, 0.8]])
+    """
+    xp = check_floating(x=x)
+    if x.ndim < 2 or x.shape[-1] == 0:
+        raise ValueError(f"x: expected shape (..., n, d), d >= 1, found {tuple(x.shape)}")
+    unit, largest = _by_the_largest(x)
+    if not bool(xp.all(xp.isfinite(largest) & (largest > 0))):
+        check_finite(x=x)
+        token = tuple(int(i) for i in np.argwhere(to_host(largest)[..., 0] == 0)[0])
+        raise ValueError(f"x: token {token} is zero, and has no direction to keep; leave it out")
+    return unit / xp.sqrt(xp.sum(unit * unit, axis=-1, keepdims=True))
+
+
+def _by_the_largest(x: Array) -> tuple[Array, Array]:
+    """Return tokens divided by their largest |entry|, which keeps squares from overflow and underflow, and that entry (..., n, 1)."""
+    xp = namespace(x)
+    largest = xp.max(xp.abs(x), axis=-1, keepdims=True)
+    return x / xp.where(largest > 0, largest, xp.ones_like(largest)), largest
 
 
 @np.errstate(all="ignore")  # an overflow is found in the result

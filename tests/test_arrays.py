@@ -90,9 +90,20 @@ def test_masks_are_booleans_of_the_right_length(asarray):
     check_mask("mask", asarray(np.ones((2, 3), dtype=bool)), x, 3)
     with pytest.raises(ValueError, match=r"mask: expected \(\.\.\., 3\), found \(2,\)"):
         check_mask("mask", asarray(np.ones(2, dtype=bool)), x, 3)
-    for bad in (asarray(np.ones(3, dtype=int)), [True] * 3):
+    for bad in (asarray(np.ones(3, dtype=int)), [True] * 3, np.bool_(True)):
         with pytest.raises(TypeError, match="mask: expected booleans"):
             check_mask("mask", bad, x, 3)
+
+
+def test_masks_of_another_library_or_device_are_refused(asarray):
+    here, there = np.ones(3), asarray(np.ones(3))
+    if type(there) is not np.ndarray:
+        with pytest.raises(TypeError, match=r"mask: expected booleans .* of numpy, found"):
+            check_mask("mask", asarray(here > 0), here, 3)
+    if "strict" in type(there).__module__:
+        other = array_api_compat.array_namespace(there).asarray([True] * 3)
+        with pytest.raises(TypeError, match="mask: expected device"):
+            check_mask("mask", other, there, 3)
 
 
 def test_shapes_that_do_not_broadcast_are_all_shown():

@@ -3,7 +3,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from schoenbat_theory import AttentionSums, RandomMaclaurin, attention_sums, feature_attention, to_host
+import schoenbat_theory.attention.features as module
+from schoenbat_theory import (
+    AttentionSums,
+    PositiveFeatures,
+    RandomMaclaurin,
+    attention_sums,
+    feature_attention,
+    to_host,
+)
 
 U = 2.0**-53
 
@@ -271,7 +279,7 @@ def test_a_ratio_of_finite_sums_never_overflows_in_silence(asarray):
         (lambda x: x[:2], ValueError, r"phi: expected features \(\.\.\., 3, D\) for \(3, 4\), found \(2, 4\)"),
         (lambda x: np.stack([x, x]), ValueError, r"phi: expected features .*found \(2, 3, 4\)"),
         (lambda x: x.astype(np.float32), TypeError, "phi: expected dtype float64 as x has, found float32"),
-        ((positive, lambda x: x[..., :2]), ValueError, "phi_.: expected . features as other tokens have"),
+        ((positive, lambda x: x[..., :2]), ValueError, "phi_(q|k): expected . features as phi_(k|q) has"),
         (lambda x: x * np.nan, ValueError, "phi: expected finite features of finite tokens, found NaN"),
         ((positive, lambda x: x * np.nan), ValueError, "phi_k: expected finite features of finite tokens"),
     ],
@@ -306,5 +314,253 @@ def test_wrong_shapes_are_named_as_the_caller_knows_them():
         feature_attention(x, np.ones((3, 5)), v, positive)
     with pytest.raises(ValueError, match="phi_k: expected last axis 4 as phi_q has"):
         attention_sums(x, np.ones((3, 5)), v)
-    with pytest.raises(ValueError, match=r"x: expected shape \(\.\.\., n, 2\)"):
+    with pytest.raises(ValueError, match=r"q: expected rows of 2 entries as phi takes, found \(3, 4\)"):
         feature_attention(x, x, v, RandomMaclaurin("exp", 8).draw(2, 0))
+
+
+# Maps that have scaled features
+
+
+def in_logarithms(q, k, v, phi, *, causal=False, key_mask=None, key_log_weights=None):
+    """Attention through a positive map by the definition, in float64, with no product of features; and the weights."""
+    q, k, v = (x.astype(np.float64) for x in (q, k, v))
+    logs_q, logs_k = phi.log(q), phi.log(k)
+    scores = np.logaddexp.reduce(logs_q[..., :, None, :] + logs_k[..., None, :, :], axis=-1)
+    if key_log_weights is not None:
+        scores = scores + key_log_weights[..., None, :]
+    if key_mask is not None:
+        scores = np.where(key_mask[..., None, :], scores, -np.inf)
+    if causal:
+        scores = np.where(np.tril(np.ones(scores.shape[-2:])) > 0, scores, -np.inf)
+    top = scores.max(axis=-1, keepdims=True)
+    weights = np.exp(scores - np.where(np.isfinite(top), top, 0))
+    total = weights.sum(axis=-1, keepdims=True)
+    weights = weights / np.where(total == 0, 1, total)
+    return weights @ v, weights
+
+
+def allowed(q, k, v, phi, weights, out, logs=0.0, u=U):
+    """Logarithms of features err by delta, so weights by a factor within e^(4 delta); sums of D, m and a few by u each.
+
+    Backward error of an inner product, d u |w| |x|, of |x|^2 / 2, of a sum of four such parts, twice; ``logs`` is the
+    largest log-weight. Underflow adds 6 eps of the largest value (`recompute_lost_rows`).
+    """
+    d, m = q.shape[-1], k.shape[-2]
+    longest = [np.linalg.norm(x.astype(np.float64), axis=-1).max() for x in (q, k)]
+    norm = np.linalg.norm(phi.weights, axis=-1).max()
+    root = np.sqrt(1 - 4 * phi.tilt)
+    size = sum(root * norm * x + x * x + abs(phi.tilt) * norm**2 + abs(np.log(phi.n_features)) + d for x in longest)
+    delta = (2 * d + 8) * u * (size + logs)
+    spread = np.sum(weights[..., None] * np.abs(v[..., None, :, :] - out[..., :, None, :]), axis=-2)
+    return np.expm1(min(4 * delta, 700)) * spread + 4 * u * (phi.n_features + m + 40) * np.abs(v).max()
+
+
+POSITIVE = [
+    PositiveFeatures(16),
+    PositiveFeatures(16, hyperbolic=True),
+    PositiveFeatures(6, orthogonal=False, tilt=-0.3),
+]
+
+
+@pytest.mark.parametrize("law", POSITIVE, ids=repr)
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("length", [0.5, 5.0, 30.0, 1e3])
+@pytest.mark.parametrize("apart", [False, True])
+def test_positive_features_of_any_length_do_not_overflow(asarray, rng, law, causal, dtype, length, apart):
+    phi = law.draw(4, rng)
+    q, k, v = (rng.normal(size=shape) for shape in ((7, 4), (9, 4), (9, 2)))
+    if apart:  # every product of features underflows; only logarithms see which key is the nearest
+        q, k = (length * sign * np.eye(4)[0] + x for sign, x in ((1, q), (-1, k)))
+    else:
+        q, k = length / 2 * q, length / 2 * k
+    q, k, v = (x.astype(dtype) for x in (q, k, v))
+    found = to_host(feature_attention(*map(asarray, (q, k, v)), phi, causal=causal))
+    assert found.dtype == dtype
+    expected, weights = in_logarithms(q, k, v, phi, causal=causal)
+    u = float(np.finfo(dtype).eps) / 2
+    assert np.all(np.abs(found - expected) <= allowed(q, k, v, phi, weights, expected, u=u))
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("length", [1.0, 200.0, 1000.0])
+def test_lost_rows_heed_masks_weights_and_leading_axes(asarray, rng, causal, length):
+    phi = PositiveFeatures(8).draw(3, rng, shape=(2, 1))
+    first = length * np.eye(3)[0]
+    q, k = first + rng.normal(size=(6, 3)), rng.normal(size=(3, 7, 3)) - first
+    q[2:4] *= 1e-3  # some rows are lost and some are not
+    v = rng.normal(size=(7, 2))
+    extra = {"key_mask": rng.random((3, 7)) < 0.6, "key_log_weights": 3 * length * rng.normal(size=7)}
+    extra["key_mask"][0, 0], extra["key_mask"][1] = False, False
+    there = {name: asarray(x) for name, x in extra.items()}
+    found = to_host(feature_attention(*map(asarray, (q, k, v)), phi, causal=causal, **there))
+    assert found.shape == (2, 3, 6, 2)
+    q, k = np.broadcast_to(q, (2, 3, 6, 3)), np.broadcast_to(k, (2, 3, 7, 3))
+    expected, weights = in_logarithms(q, k, v, phi, causal=causal, **extra)
+    assert np.all(found[:, 1] == 0)
+    assert np.all(found[:, 0, 0] == 0) or not causal
+    assert np.all(np.abs(found - expected) <= allowed(q, k, v, phi, weights, expected, logs=12 * length))
+
+
+@pytest.mark.parametrize("n", [600, 1030])
+def test_lost_rows_are_the_same_across_blocks(rng, n):
+    phi = PositiveFeatures(4).draw(2, rng)
+    q, k, v = 600 + rng.normal(size=(n, 2)), -600 + rng.normal(size=(n, 2)), rng.normal(size=(n, 2))
+    q[: n - 20] /= 600  # the last rows are lost, and see keys of every block
+    for causal in (False, True):
+        expected, weights = in_logarithms(q, k, v, phi, causal=causal)
+        found = feature_attention(q, k, v, phi, causal=causal)
+        assert np.all(np.abs(found - expected) <= allowed(q, k, v, phi, weights, expected))
+
+
+def test_a_lost_row_of_one_item_changes_no_bit_of_another(rng):
+    phi = PositiveFeatures(8).draw(3, rng)
+    q, k, v = (rng.normal(size=(2, 5, 3)) for _ in range(3))
+    far = np.stack([q[0], q[1] + 1e3]), np.stack([k[0], k[1] - 1e3])
+    for causal in (False, True):
+        out = feature_attention(q, k, v, phi, causal=causal)
+        assert np.array_equal(feature_attention(*far, v, phi, causal=causal)[0], out[0])
+
+
+def test_without_logarithms_such_rows_would_be_lost(rng, monkeypatch):
+    phi = PositiveFeatures(16).draw(4, rng)
+    q, k, v = (
+        x.astype(np.float32) for x in (rng.normal(size=(6, 4)), rng.normal(size=(7, 4)), rng.normal(size=(7, 2)))
+    )
+    lost = []
+    monkeypatch.setattr(module, "recompute_lost_rows", lambda sums, *rest, **options: lost.append(sums.denominator))
+    feature_attention(q, k, v, phi)
+    assert np.all(lost[0] > 0.1)
+    with pytest.raises(ArithmeticError, match="the attention weights of 6 rows sum to exactly 0"):
+        feature_attention(q + 60, k - 60, v, phi)
+
+
+@pytest.mark.parametrize("length", [1.0, 30.0, 300.0])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_later_keys_of_any_length_change_no_bit(rng, length, weighted):
+    n = 600  # two blocks
+    phi = PositiveFeatures(8).draw(3, rng)
+    first = length * np.eye(3)[0]
+    q, k, v = first + rng.normal(size=(n, 3)), rng.normal(size=(n, 3)) - first, rng.normal(size=(n, 2))
+    q[::3] *= -1  # a third of the rows is not lost
+    q, k, v = (x.astype(np.float32) for x in (q, k, v))
+    weights = rng.normal(size=n).astype(np.float32) if weighted else None
+    out = feature_attention(q, k, v, phi, causal=True, key_log_weights=weights)
+    for i in (0, 300, 511, 512, 598):
+        later = np.arange(n) > i
+        for factor in (-1, 0, 1e3):
+            new = np.where(later[:, None], np.float32(factor) * k, k), np.where(later[:, None], np.float32(1e6), v)
+            heavier = np.where(later, np.float32(1e5), weights) if weighted else None
+            other = feature_attention(q, *new, phi, causal=True, key_log_weights=heavier)
+            assert np.array_equal(other[: i + 1], out[: i + 1])
+            # Keys of zero are nearer to every query than those at -q, and their values are large.
+            assert factor or not np.array_equal(other[i + 1 :], out[i + 1 :])
+
+
+def test_a_scaled_map_may_meet_one_that_is_not(rng):
+    phi = PositiveFeatures(16).draw(3, rng)
+    q, k, v = rng.normal(size=(5, 3)), rng.normal(size=(6, 3)), rng.normal(size=(6, 2))
+    plain, signed = phi.__call__, RandomMaclaurin("exp", 16).draw(3, rng)
+    for causal in (False, True):
+        expected = ratio(*dense(phi(q), phi(k), v, causal=causal))
+        for pair in (phi, (phi, phi), (phi, plain), (plain, phi), plain):
+            found = feature_attention(q, k, v, pair, causal=causal)
+            # Features err by the logarithms of their size, below 50 here, and (d + 2) u of each.
+            assert np.all(np.abs(found - expected) <= bound(16, 6, v, 50.0 * 5))
+        k_small = k / 8
+        for pair in ((phi, signed), (signed, phi)):
+            numerator, denominator = dense(pair[0](q / 8), pair[1](k_small), v, causal=causal)
+            sizes = dense(np.abs(pair[0](q / 8)), np.abs(pair[1](k_small)), np.abs(v) + 1, causal=causal)
+            found = feature_attention(q / 8, k_small, v, pair, causal=causal)
+            units = 8 * U * (16 + 6 + 50 + 2 * signed.degrees.max() * 5)
+            size = (sizes[0] + np.abs(found) * sizes[1][:, None]) / np.abs(denominator)[:, None]
+            assert np.all(np.abs(found - ratio(numerator, denominator)) <= units * size)
+
+
+def test_scaled_features_may_be_signed(rng):
+    class Signed:
+        """phi(x) = x e^(700 x_0), of which no number holds more than the scaled form."""
+
+        def __call__(self, x):
+            raise AssertionError("asked for features that overflow")
+
+        def scaled(self, x):
+            return x, 700 * x[..., 0]
+
+    q, k, v = rng.random((4, 3)), rng.random((5, 3)), rng.normal(size=(5, 2))
+    k[:, 0] += np.arange(5)
+    for causal in (False, True):
+        found = feature_attention(q, k, v, Signed(), causal=causal)
+        expected = ratio(*dense(q, k, v, causal=causal, key_log_weights=700 * k[:, 0]))
+        assert np.all(np.abs(found - expected) <= bound(3, 5, v, 700 * 6))
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_masked_key_is_never_looked_at_by_a_scaled_map(asarray, rng, causal):
+    phi = PositiveFeatures(16).draw(3, rng)
+    q, k, v = rng.normal(size=(5, 3)), rng.normal(size=(5, 3)), rng.normal(size=(5, 2))
+    mask = np.array([False, True, False, True, True])
+    for factor in (1.0, 40.0):  # the second in logarithms
+        x, y = q + factor, k - factor
+        spoiled = [np.where(mask[:, None], z, np.nan) for z in (y, v)]
+        found = to_host(feature_attention(*map(asarray, (x, *spoiled)), phi, causal=causal, key_mask=asarray(mask)))
+        expected, weights = in_logarithms(x, y, v, phi, causal=causal, key_mask=mask)
+        assert np.all(np.abs(found - expected) <= allowed(x, y, v, phi, weights, expected))
+        assert np.all(found[0] == 0) or not causal
+
+
+def test_no_query_and_no_key(rng):
+    phi, v = PositiveFeatures(16).draw(3, rng), np.ones((2, 1))
+    for causal in (False, True):
+        x = rng.normal(size=(2, 3))
+        assert feature_attention(x, x[:0], v[:0], phi, causal=causal).tolist() == [[0], [0]]
+        assert feature_attention(x[:0], x, v, phi, causal=causal).shape == (0, 1)
+
+
+@pytest.mark.parametrize("name", ["q", "k", "v"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_what_is_not_finite_is_traced_through_scaled_features(asarray, rng, name, bad):
+    phi = PositiveFeatures(16).draw(4, rng)
+    arrays = {"q": rng.normal(size=(3, 4)), "k": rng.normal(size=(5, 4)), "v": rng.normal(size=(5, 2))}
+    arrays[name][1, 1] = bad
+    there = {key: asarray(x) for key, x in arrays.items()}
+    for causal in (False, True):
+        with pytest.raises(ValueError, match=rf"{name}: expected finite entries, found {bad} at index \(1, 1\)"):
+            feature_attention(**there, phi=phi, causal=causal)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_key_whose_weight_is_beyond_the_dtype_is_not_dropped(asarray, rng, causal, dtype):
+    phi, size = PositiveFeatures(16).draw(2, rng), 1e30 if dtype == "float32" else 1e200  # |k|^2 / 2 is infinite
+    q, v = np.ones((2, 2), dtype), np.ones((2, 1), dtype)
+    k = np.array([[size, 0], [0, 1]], dtype)
+    with pytest.raises(ValueError, match=f"q, k, v: finite, but the sums overflow .*{dtype}"):
+        feature_attention(*map(asarray, (q, k, v)), phi, causal=causal)
+
+
+@pytest.mark.parametrize(
+    ("scaled", "error", "words"),
+    [
+        (lambda x: (x, x), ValueError, r"phi: expected a log scale \(3,\), found \(3, 4\)"),
+        (lambda x: (x, x[:2, 0]), ValueError, r"phi: expected a log scale \(3,\), found \(2,\)"),
+        (lambda x: (x, 0.0), TypeError, "log scale of phi: expected an array, found float"),
+        (lambda x: (x, x[..., 0].astype(np.float32)), TypeError, "log scale of phi: expected dtype float64"),
+        (lambda x: (None, x[..., 0]), TypeError, "phi: expected an array, found NoneType"),
+        (
+            lambda x: (x[:2], x[:2, 0]),
+            ValueError,
+            r"phi: expected features \(\.\.\., 3, D\) for \(3, 4\), found \(2, 4\)",
+        ),
+    ],
+)
+def test_scaled_features_that_are_none_are_named(rng, scaled, error, words):
+    class Map:
+        def __call__(self, x):
+            return x
+
+    phi, x = Map(), rng.random((3, 4))
+    phi.scaled = scaled
+    for causal in (False, True):
+        with pytest.raises(error, match=words):
+            feature_attention(x, x, x, phi, causal=causal)

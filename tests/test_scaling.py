@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from schoenbat_theory import post_scale, pre_scale, to_host
+from schoenbat_theory import post_scale, pre_scale, to_host, unit_norm
 from schoenbat_theory.arrays import eps
 
 SIZES = [1.0, 1e-30, 1e30]
@@ -96,6 +96,34 @@ def test_wrong_shapes_and_masks_are_named(asarray):
 def test_neighbouring_huge_and_tiny_numbers_have_a_direction():
     for size in (1e308, 1e-308):
         assert pre_scale(size * np.array([[1.0, -1.0]])).tolist() == pre_scale(np.array([[1.0, -1.0]])).tolist()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("size", [*SIZES, 1e-42])
+def test_unit_norm_keeps_the_direction_and_makes_the_length_one(asarray, rng, dtype, size):
+    direction = rng.normal(size=(2, 5, 8))
+    x = (size * direction).astype(dtype)
+    there = asarray(x)
+    out = unit_norm(there)
+    assert type(out) is type(there)
+    assert out.dtype == there.dtype
+    # d squares, their sum, a root and two quotients; 1e-42 is a subnormal number in float32, itself taken as it is.
+    x, out, allowed = x.astype(np.float64), to_host(out).astype(np.float64), eps(there) * (8 + 6)
+    assert np.all(np.abs(out - x / np.linalg.norm(x, axis=-1, keepdims=True)) <= allowed)
+
+
+def test_a_token_of_zeros_has_no_direction_to_keep(asarray):
+    x = np.ones((2, 3, 4))
+    x[1, 2] = 0
+    with pytest.raises(ValueError, match=r"x: token \(1, 2\) is zero, and has no direction to keep"):
+        unit_norm(asarray(x))
+    x[0, 1, 1] = np.nan
+    with pytest.raises(ValueError, match=r"x: expected finite entries, found nan at index \(0, 1, 1\)"):
+        unit_norm(asarray(x))
+    for shape in ((3,), (2, 0)):
+        with pytest.raises(ValueError, match=r"x: expected shape \(\.\.\., n, d\)"):
+            unit_norm(asarray(np.ones(shape)))
+    assert tuple(unit_norm(asarray(np.ones((0, 3)))).shape) == (0, 3)
 
 
 def test_post_scale_is_gamma_a_to_the_beta(asarray):

@@ -26,6 +26,13 @@ from schoenbat_theory.testing import (
 
 KERNELS = [*st.KERNELS.values(), st.polynomial(3, 1.0), st.polynomial(2), st.get_kernel("inv").scaled(0.5)]
 DEGREES = ["geometric", "released", "h01", (2, 6, 4, 4)]
+POSITIVE = [
+    st.PositiveFeatures(6, orthogonal=False),
+    *(st.PositiveFeatures(n_features) for n_features in (3, 4, 10)),  # of dimension 4: fewer, as many, more
+    st.PositiveFeatures(12, hyperbolic=True),
+    st.PositiveFeatures(8, orthogonal=False, hyperbolic=True, tilt=-0.1),
+    st.PositiveFeatures(8, tilt=0.03),
+]
 OPTIONS = ("causal", "key_mask", "key_log_weights")
 
 
@@ -99,11 +106,114 @@ def test_feature_attention_passes(degrees, asarray):
     assert [f.verdict for f in exam.findings] == ["holds"] * len(ATTENTION_LAWS)
 
 
+@pytest.mark.parametrize("law", POSITIVE, ids=repr)
+def test_every_positive_law_passes(law, asarray):
+    exam = examine_map(law, asarray=asarray)
+    other = {f.law: f.verdict for f in exam.findings if f.verdict != "holds"}
+    assert other == {
+        "mean compared with target": "reported",
+        "merged features have the same inner products": "not examined",
+    }
+    assert exam.finding("mean compared with target").found == 0
+
+
+@pytest.mark.parametrize("law", POSITIVE, ids=repr)
+def test_attention_through_positive_features_passes(law, asarray):
+    phi = law.draw(4, rng=1)
+    exam = examine_attention(
+        lambda q, k, v, **options: st.feature_attention(q, k, v, phi, **options),
+        asarray=asarray,
+        options=OPTIONS,
+        dense=lambda q, k: phi(q) @ turned(phi(k)),
+        terms=law.n_features,
+    )
+    assert [f.verdict for f in exam.findings] == ["holds"] * len(ATTENTION_LAWS)
+
+
+def test_relative_attention_without_a_bias_passes(asarray):
+    phi = st.RandomMaclaurin("exp", 16).draw(4, rng=1)
+
+    def attend(q, k, v, **options):
+        flat = asarray(np.zeros(q.shape[-2] + k.shape[-2] - 1))
+        flat = array_api_compat.array_namespace(q).astype(flat, q.dtype)
+        return st.relative_attention(q, k, v, phi, log_bias=flat, **options)
+
+    exam = examine_attention(
+        attend,
+        asarray=asarray,
+        options=("causal", "key_mask"),
+        dense=lambda q, k: phi(q) @ turned(phi(k)),
+        magnitude=lambda q, k: abs(phi(q)) @ turned(abs(phi(k))),
+        terms=16 + 64,  # 2 log2(N) ||c|| ||x|| of FFT is less than 64 times the sum of |c x| here, N = 2048 at most
+    )
+    assert {f.law for f in exam.findings if f.verdict != "holds"} == {"a log weight of log 2 doubles a key"}
+
+
 def test_schoenbat_attention_passes():
     def attend(q, k, v, **options):
         return st.schoenbat_attention(q, k, v, n_features=64, rng=0, **options)
 
     assert examine_attention(attend, options=("causal", "key_mask"), terms=64).passed
+
+
+def test_softmax_attention_passes(asarray):
+    exam = examine_attention(
+        st.softmax_attention, asarray=asarray, options=OPTIONS, dense=st.get_kernel("exp").scaled(0.5).gram, dim=4
+    )
+    assert [f.verdict for f in exam.findings] == ["holds"] * len(ATTENTION_LAWS)
+
+
+def elu_plus_one(x):
+    xp = array_api_compat.array_namespace(x)
+    return xp.where(x > 0, x + 1, xp.exp(x))
+
+
+def test_linear_attention_passes(asarray):
+    exam = examine_attention(
+        st.linear_attention,
+        asarray=asarray,
+        options=("causal", "key_mask"),
+        dense=lambda q, k: elu_plus_one(q) @ turned(elu_plus_one(k)),
+    )
+    silent = {f.law for f in exam.findings if f.verdict != "holds"}
+    assert silent == {"a log weight of log 2 doubles a key"}
+
+
+def test_nystromformer_attention_passes(asarray):
+    # Landmarks are means of runs, so that order matters, and rows of the product of three matrices do not sum to 1.
+    exam = examine_attention(
+        lambda q, k, v, **options: st.nystromformer_attention(q, k, v, n_landmarks=2, **options),
+        asarray=asarray,
+        options=("key_mask",),
+        fixed=False,
+        normalised=False,
+        symmetric=False,
+        terms=math.ceil((13 / 4) ** 6),  # each of six steps may multiply rounding errors by 13 / 4
+    )
+    assert exam.finding("an item alone equals itself in a batch").verdict == "holds"
+    assert exam.finding("masked keys are never looked at").verdict == "holds"
+
+
+def test_gaussian_attention_passes(asarray):
+    exam = examine_attention(
+        st.gaussian_attention, asarray=asarray, options=("key_mask",), normalised=False, dense=st.gaussian_gram
+    )
+    assert {f.verdict for f in exam.findings} == {"holds", "not examined"}
+    assert exam.finding("blockwise equals whole").verdict == "holds"
+
+
+@pytest.mark.parametrize("landmarks", ["uniform", "replacement", "released"])
+@pytest.mark.parametrize("inverse", ["exact", "schulz"])
+def test_nystrom_attention_passes(asarray, landmarks, inverse):
+    """On rows of length 2, of which 5 have a well-conditioned Gram matrix: its inverse magnifies no rounding."""
+
+    def attend(q, k, v, **options):
+        return st.nystrom_attention(q, k, v, n_landmarks=5, rng=0, landmarks=landmarks, inverse=inverse, **options)
+
+    exam = examine_attention(
+        attend, asarray=asarray, options=("key_mask",), fixed=False, normalised=False, terms=5, norm=2.0
+    )
+    assert exam.finding("an item alone equals itself in a batch").verdict == "holds"
 
 
 # --- a user's own --------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from schoenbat_theory.attention.inputs import (
     explain_not_finite,
     hide,
     key_weights,
+    toeplitz_block,
 )
 from schoenbat_theory.kernels import DotProductKernel, get_kernel
 
@@ -167,17 +168,8 @@ def _log_factor(
         factor = log_weights[..., None, columns.start : columns.stop]
     if log_bias is not None:
         hidden = (factor == -xp.inf) if seen is None else (factor == -xp.inf) | ~seen
-        factor = factor + _bias_block(log_bias, rows, columns, n)
+        factor = factor + toeplitz_block(log_bias, rows, columns, n)
         # An infinite sum of finite numbers would pass for a masked key.
         if not bool(xp.all(xp.isfinite(factor) | hidden)):
             raise ValueError(f"log_bias, key_log_weights: finite, but their sum overflows {factor.dtype}")
     return factor if seen is None else xp.where(seen, factor, xp.zeros_like(factor) - xp.inf)
-
-
-def _bias_block(log_bias: Array, rows: range, columns: range, n: int) -> Array:
-    """Return b_{j-i} for the block, (..., rows, columns), gathered from log_bias (..., n + m - 1)."""
-    xp, device = namespace(log_bias), device_of(log_bias)
-    i = xp.arange(rows.start, rows.stop, device=device)
-    j = xp.arange(columns.start, columns.stop, device=device)
-    index = xp.reshape(j[None, :] - i[:, None] + n - 1, (-1,))
-    return xp.reshape(xp.take(log_bias, index, axis=-1), (*log_bias.shape[:-1], len(rows), len(columns)))

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
-
-import numpy as np
 
 from schoenbat_theory.arrays import (
     Array,
     all_finite,
-    broadcast_shapes,
     check_finite,
-    check_floating,
-    eps,
-    namespace,
     require_bool,
 )
 from schoenbat_theory.attention.inputs import (
-    blocks,
     check_shapes,
     explain_not_finite,
     hide,
     key_weights,
 )
-from schoenbat_theory.attention.sums import TOKENS, Problem, accumulate
+from schoenbat_theory.attention.maps import open_maps, weigh
+from schoenbat_theory.attention.sums import Problem, accumulate, part
+from schoenbat_theory.attention.underflow import recompute_lost_rows
 
 __all__ = ["feature_attention"]
 
@@ -46,6 +40,11 @@ def feature_attention(
     ``phi``   a draw, or any callable (..., n, d) -> (..., n, D), or a pair (phi_q, phi_k) of them
     the rest  as in `kernel_attention`; returns (..., n, e)
 
+    A map may have ``scaled(x)`` -> (features, log_scale (..., n)), which stand for features exp(log_scale). Scales of
+    queries cancel, those of keys join the log-weights, of which the largest *so far* is subtracted: nothing overflows,
+    and nothing of later keys enters a causal row. Where both maps have ``log(x)`` too, their features are taken for
+    positive and at most 1, and rows whose weights underflow are computed again in logarithms.
+
     Features exist for one block of tokens at a time; each block's shape and dtype are checked, and ``phi`` is named
     where they are wrong or where it makes NaN of finite tokens. Input is not scanned: NaN, overflow and a
     denominator of exactly 0 are found in the result and traced back to an argument. Denominators may
@@ -64,84 +63,29 @@ def feature_attention(
     causal = require_bool("causal", causal)
     weights = key_weights(k, k.shape[-2], lead, key_mask, key_log_weights)
     k, v = hide(k, weights), hide(v, weights)
-    map_q, map_k = _maps(phi)
-    _check_radius(q, k, map_k.phi)
-    shape = broadcast_shapes(arrays=lead, hidden=tuple(k.shape[:-2]), draw=map_q.shape, draw_k=map_k.shape)
-    map_q.lead = map_k.lead = shape
+    map_q, map_k = open_maps(phi, q, k, lead)
     sums, _ = accumulate(
-        lambda r: map_q(q[..., r.start : r.stop, :]),
-        lambda r: map_k(k[..., r.start : r.stop, :]),
+        lambda r: map_q.block(_rows(q, r))[0],
+        lambda r: weigh(*map_k.block(_rows(k, r)), part(weights, r)),
         v,
-        Problem(shape, q.shape[-2], causal, weights),
+        Problem(map_q.lead, q.shape[-2], causal, weights is not None or map_k.scaled),
     )
     if not all_finite(sums.denominator, sums.numerator):
         check_finite(q=q, k=k, v=v)
         for one, x in ((map_q, q), (map_k, k)):
             one.explain_nan(x)
         explain_not_finite(q=q, k=k, v=v)
+    if map_q.positive and map_k.positive:
+        recompute_lost_rows(
+            sums,
+            lambda r: map_q.log(_rows(q, r)),
+            lambda r: (map_k.log(_rows(k, r)), part(weights, r)),
+            v,
+            width=map_q.width.get("D", 0),
+            causal=causal,
+        )
     return sums.ratio()
 
 
-class _Map:
-    """One map of `feature_attention`, asked for one block after another; what it returns is checked, not scanned."""
-
-    def __init__(self, name: str, phi: Any, *, merge: bool) -> None:
-        if not callable(phi):
-            words = "a draw; call .draw(dim, rng)" if hasattr(phi, "draw") else "a draw or a callable"
-            raise TypeError(f"{name}: expected {words}, found {phi!r:.60}")
-        self.name, self.phi = name, phi
-        self.shape = tuple(getattr(phi, "shape", ()))  # leading axes of a draw
-        self.lead: tuple[int, ...] = ()  # those of the result
-        self.apply = getattr(phi, "merged", phi) if merge else phi
-        self.width: dict[str, int] = {}  # D, once it is known; two maps of one attention share it
-
-    def __call__(self, x: Array) -> Array:
-        features = self.apply(x)
-        check_floating(x=x, **{self.name: features})
-        n, found = x.shape[-2], tuple(features.shape)
-        if len(found) < 2 or found[-2] != n or broadcast_shapes(x=self.lead, phi=found[:-2]) != self.lead:
-            raise ValueError(f"{self.name}: expected features (..., {n}, D) for {tuple(x.shape)}, found {found}")
-        if self.width.setdefault("D", found[-1]) != found[-1]:
-            raise ValueError(
-                f"{self.name}: expected {self.width['D']} features as other tokens have, found {found[-1]}"
-            )
-        return features
-
-    @np.errstate(all="ignore")
-    def explain_nan(self, x: Array) -> None:
-        """Raise ``ValueError`` where the map makes NaN of finite tokens; infinity is an overflow, as a NaN of a draw is."""
-        if hasattr(self.phi, "merged"):
-            return
-        xp = namespace(x)
-        for rows in blocks(x.shape[-2], TOKENS):
-            if bool(xp.any(xp.isnan(self(x[..., rows.start : rows.stop, :])))):
-                raise ValueError(f"{self.name}: expected finite features of finite tokens, found NaN")
-
-
-def _maps(phi: Any) -> tuple[_Map, _Map]:
-    """Return the maps of queries and keys."""
-    if not isinstance(phi, tuple):
-        one = _Map("phi", phi, merge=True)
-        return one, one
-    if len(phi) != 2:
-        raise ValueError(f"phi: expected a map or a pair (phi_q, phi_k), found {len(phi)} of them")
-    # Two draws merge different numbers of constants, so only one draw may merge them.
-    same = phi[0] is phi[1]
-    pair = _Map("phi_q", phi[0], merge=same), _Map("phi_k", phi[1], merge=same)
-    pair[1].width = pair[0].width
-    return pair
-
-
-@np.errstate(over="ignore")
-def _check_radius(q: Array, k: Array, phi: Any) -> None:
-    """Raise ``ValueError`` where max ||q_i|| max ||k_j|| exceeds a finite radius of the map's series."""
-    radius = getattr(phi, "radius", math.inf)
-    if math.isinf(radius) or 0 in (q.shape[-2], k.shape[-2]):
-        return
-    xp = check_floating(q=q, k=k)
-    longest = [float(xp.sqrt(xp.max(xp.sum(x * x, axis=-1)))) for x in (q, k)]
-    if longest[0] * longest[1] > radius * (1 + (q.shape[-1] + 4) * eps(q)):
-        raise ValueError(
-            f"q, k: the series of the map needs ||q|| ||k|| <= {radius:g}, found "
-            f"max ||q|| = {longest[0]:.6g}, max ||k|| = {longest[1]:.6g}; pre_scale brings both to 1"
-        )
+def _rows(x: Array, rows: range) -> Array:
+    return x[..., rows.start : rows.stop, :]

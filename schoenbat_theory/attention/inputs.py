@@ -25,6 +25,7 @@ __all__ = [
     "explain_not_finite",
     "hide",
     "key_weights",
+    "toeplitz_block",
 ]
 
 
@@ -88,6 +89,20 @@ def causal_mask(like: Array, rows: range, columns: range) -> Array:
     i = xp.arange(rows.start, rows.stop, device=device)
     j = xp.arange(columns.start, columns.stop, device=device)
     return j[None, :] <= i[:, None]
+
+
+def toeplitz_block(coefficients: Array, rows: range, columns: range, n: int) -> Array:
+    """Return the block c_{j-i+n-1}, i in ``rows``, j in ``columns``, as a matrix (..., rows, columns).
+
+    >>> toeplitz_block(np.array([0.0, 2.0, 1.0]), range(2), range(2), 2)
+    array([[2., 1.],
+           [0., 2.]])
+    """
+    xp, device = namespace(coefficients), device_of(coefficients)
+    i = xp.arange(rows.start, rows.stop, device=device)
+    j = xp.arange(columns.start, columns.stop, device=device)
+    index = xp.reshape(j[None, :] - i[:, None] + n - 1, (-1,))
+    return xp.reshape(xp.take(coefficients, index, axis=-1), (*coefficients.shape[:-1], len(rows), len(columns)))
 
 
 def blocks(length: int, size: int) -> list[range]:

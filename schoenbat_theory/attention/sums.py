@@ -28,7 +28,16 @@ from schoenbat_theory.attention.inputs import (
     key_weights,
 )
 
-__all__ = ["TOKENS", "AttentionSums", "Problem", "accumulate", "attention_sums"]
+__all__ = [
+    "TOKENS",
+    "AttentionSums",
+    "Problem",
+    "accumulate",
+    "attention_sums",
+    "exp_difference",
+    "part",
+    "with_ones",
+]
 
 TOKENS = 512  # tokens per block: their features, 256 wide in float32, fill half a megabyte
 
@@ -92,11 +101,12 @@ def attention_sums(
     causal = require_bool("causal", causal)
     weights = key_weights(phi_k, phi_k.shape[-2], lead, key_mask, key_log_weights)
     phi_k, v = hide(phi_k, weights), hide(v, weights)
+    lead = broadcast_shapes(arrays=lead, hidden=tuple(phi_k.shape[:-2]))
     sums, log_scale = accumulate(
         lambda r: phi_q[..., r.start : r.stop, :],
-        lambda r: phi_k[..., r.start : r.stop, :],
+        lambda r: (phi_k[..., r.start : r.stop, :], part(weights, r)),
         v,
-        Problem(lead, phi_q.shape[-2], causal, weights),
+        Problem(lead, phi_q.shape[-2], causal, weights is not None),
     )
     if log_scale is not None:
         xp = namespace(v)
@@ -112,10 +122,10 @@ def attention_sums(
 class Problem:
     """What the accumulation needs to know besides features and values."""
 
-    lead: tuple[int, ...]
+    lead: tuple[int, ...]  # leading axes of the sums
     n: int
     causal: bool
-    log_weights: Array | None  # (..., m)
+    weighted: bool  # whether features of keys come with log-weights
 
 
 class _State:
@@ -137,9 +147,9 @@ class _State:
         xp = namespace(values)
         if log_weights is not None:
             top = xp.maximum(self.top, xp.max(log_weights, axis=-1, keepdims=True))
-            values = values * _exp_difference(log_weights, top)[..., None]
+            values = values * exp_difference(log_weights, top)[..., None]
             if self.matrix is not None:
-                self.matrix = self.matrix * _exp_difference(self.top, top)[..., None]
+                self.matrix = self.matrix * exp_difference(self.top, top)[..., None]
             self.top = top
         new = xp.matrix_transpose(phi_k) @ values
         self.matrix = new if self.matrix is None else self.matrix + new
@@ -154,27 +164,30 @@ class _State:
 
 @np.errstate(all="ignore")  # an overflow is found in the sums
 def accumulate(
-    features_q: Callable[[range], Array], features_k: Callable[[range], Array], v: Array, problem: Problem
+    features_q: Callable[[range], Array],
+    features_k: Callable[[range], tuple[Array, Array | None]],
+    v: Array,
+    problem: Problem,
 ) -> tuple[AttentionSums, Array | None]:
     """Return the sums, each row divided by exp(log scale of the row), and those log scales (..., n).
 
-    The scale is the largest log-weight that the row sees; ``None`` without weights.
+    ``features_q`` gives the features of a block of queries, ``features_k`` those of a block of keys and their log-weights
+    (..., b), ``None`` if nothing is weighted. The scale is the largest log-weight that the row sees; ``None`` likewise.
     """
-    xp, lead, log_weights, m = namespace(v), problem.lead, problem.log_weights, v.shape[-2]
-    if log_weights is not None:
-        lead = broadcast_shapes(arrays=lead, weights=tuple(log_weights.shape[:-1]))
-    sums = xp.empty((*lead, problem.n, v.shape[-1] + 1), dtype=v.dtype, device=device_of(v))
-    scale = None if log_weights is None else xp.empty(sums.shape[:-1], dtype=v.dtype, device=device_of(v))
-    state = _State(v, lead, log_weights is not None)
+    xp, m = namespace(v), v.shape[-2]
+    sums = xp.empty((*problem.lead, problem.n, v.shape[-1] + 1), dtype=v.dtype, device=device_of(v))
+    scale = xp.empty(sums.shape[:-1], dtype=v.dtype, device=device_of(v)) if problem.weighted else None
+    state = _State(v, problem.lead, problem.weighted)
     if not problem.causal:
         for columns in blocks(m, TOKENS):
-            state.add(features_k(columns), _values(v, columns), _part(log_weights, columns))
+            phi_k, weights = features_k(columns)
+            state.add(phi_k, with_ones(v, columns), weights)
     for rows in blocks(problem.n, TOKENS):
         phi_q = features_q(rows)
         block, top = state.read(phi_q, sums.shape[-1]), state.top
         columns = range(rows.start, min(rows.stop, m))
         if problem.causal and columns:
-            phi_k, values, weights = features_k(columns), _values(v, columns), _part(log_weights, columns)
+            (phi_k, weights), values = features_k(columns), with_ones(v, columns)
             block, top = _add_triangle(block, top, phi_q, phi_k, values, weights, rows, columns)
             state.add(phi_k, values, weights)
         sums[..., rows.start : rows.stop, :] = block
@@ -206,22 +219,23 @@ def _add_triangle(
     pairs = log_weights[..., None, :]
     pairs = xp.where(seen, pairs, xp.zeros_like(pairs) - xp.inf)  # (..., b, b)
     row_top = xp.maximum(xp.max(pairs, axis=-1), top)
-    inside = (scores * _exp_difference(pairs, row_top[..., None])) @ values
-    return block * _exp_difference(top, row_top)[..., None] + inside, row_top
+    inside = (scores * exp_difference(pairs, row_top[..., None])) @ values
+    return block * exp_difference(top, row_top)[..., None] + inside, row_top
 
 
-def _part(x: Array | None, columns: range) -> Array | None:
+def part(x: Array | None, columns: range) -> Array | None:
+    """Return the log-weights of a block of keys."""
     return None if x is None else x[..., columns.start : columns.stop]
 
 
-def _values(v: Array, columns: range) -> Array:
+def with_ones(v: Array, columns: range) -> Array:
     """Return a block of values with a column of ones, so that the denominator is one more value."""
     xp = namespace(v)
     v = v[..., columns.start : columns.stop, :]
     return xp.concat([v, xp.ones_like(v[..., :1])], axis=-1)
 
 
-def _exp_difference(a: Array, b: Array) -> Array:
+def exp_difference(a: Array, b: Array) -> Array:
     """Return exp(a - b) for a <= b, with exp(-inf - -inf) = 0: no weight at all."""
     xp = namespace(a)
     return xp.exp(a - xp.where(b > -xp.inf, b, xp.zeros_like(b)))

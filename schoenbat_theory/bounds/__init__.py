@@ -11,6 +11,7 @@ All share one life, that of `TailBound`. To add a bound, write a frozen dataclas
 from schoenbat_theory.bounds.base import TailBound
 from schoenbat_theory.bounds.maclaurin import KarKarnick, KarKarnickUniform, lipschitz, maclaurin_range, sharp_range
 from schoenbat_theory.bounds.mean import Cantelli, CentralLimit, Chebyshev, EmpiricalBernstein, Hoeffding
+from schoenbat_theory.bounds.nystrom import landmarks_required, leverage_scores, statistical_dimension
 from schoenbat_theory.bounds.ratio import RatioChebyshev, RatioHoeffding, ratio_deviation, weight_deviation
 
 __all__ = [
@@ -24,9 +25,12 @@ __all__ = [
     "RatioChebyshev",
     "RatioHoeffding",
     "TailBound",
+    "landmarks_required",
+    "leverage_scores",
     "lipschitz",
     "maclaurin_range",
     "ratio_deviation",
     "sharp_range",
+    "statistical_dimension",
     "weight_deviation",
 ]

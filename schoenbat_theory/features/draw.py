@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +21,7 @@ from schoenbat_theory.arrays import (
     device_of,
     namespace,
 )
+from schoenbat_theory.features.exponential_draw import POSITIVE_FORMAT, PositiveDraw, read_positive
 from schoenbat_theory.files import read_npz, write_npz
 
 __all__ = ["MaclaurinDraw", "load_draw"]
@@ -193,8 +195,8 @@ class MaclaurinDraw:
         return levels
 
 
-def load_draw(path: str | os.PathLike[str]) -> MaclaurinDraw:
-    """Read a draw written by `MaclaurinDraw.save`: the same features, bit for bit.
+def load_draw(path: str | os.PathLike[str]) -> MaclaurinDraw | PositiveDraw:
+    """Read a draw written by its ``save``, of whichever kind the archive says it is: the same features, bit for bit.
 
     Raises ``ValueError`` for a file that is no such archive.
 
@@ -205,16 +207,24 @@ def load_draw(path: str | os.PathLike[str]) -> MaclaurinDraw:
     >>> phi.save(path); bool((load_draw(path)(np.eye(2)) == phi(np.eye(2))).all())
     True
     """
-    names = ("format", "dim", "degrees", "scale", "bits", "radius", "name", "constant", "linear")
-    stored = read_npz(path, names)
+    readers: dict[str, Callable[..., MaclaurinDraw | PositiveDraw]] = {
+        "1": _read_maclaurin,
+        POSITIVE_FORMAT: read_positive,
+    }
+    found = str(read_npz(path, ("format",))["format"])
+    if found not in readers:
+        raise ValueError(f"{path}: expected a draw of format {' or '.join(readers)}, found {found:.60}")
+    return readers[found](path)
+
+
+def _read_maclaurin(path: str | os.PathLike[str]) -> MaclaurinDraw:
+    stored = read_npz(path, tuple(_STORED))
     for name, (kind, ndim) in _STORED.items():
         x = stored[name]
         if x.dtype.kind != kind or x.ndim != (x.ndim if ndim is None else ndim):
             raise ValueError(f"{path}: {name} of the draw has dtype {x.dtype} and shape {x.shape}")
         if (kind == "i" and x.min(initial=0) < 0) or (kind == "f" and not (x.size == 0 or np.all(x >= 0))):
             raise ValueError(f"{path}: {name} of the draw holds negative numbers or NaN")
-    if int(stored["format"]) != 1:
-        raise ValueError(f"{path}: expected a draw of format 1, found {stored['format']}")
     degrees, scale, dim = stored["degrees"], stored["scale"], int(stored["dim"])
     constant, linear = stored["constant"], stored["linear"]
     for name, holds in {

@@ -27,17 +27,16 @@ from schoenbat_theory.arrays import (
     broadcast_shapes,
     check_finite,
     check_floating,
-    eps,
-    namespace,
     require_int,
     to_host,
 )
 from schoenbat_theory.degrees import FixedDegrees, GeometricDegrees, get_degrees
 from schoenbat_theory.features.draw import MaclaurinDraw, load_draw
+from schoenbat_theory.features.inputs import check_norms, check_vectors, too_large
 from schoenbat_theory.kernels import DotProductKernel, get_kernel
 from schoenbat_theory.markup import inline_math
 
-__all__ = ["MaclaurinDraw", "RandomMaclaurin", "check_norms", "load_draw", "rademacher_moment"]
+__all__ = ["MaclaurinDraw", "RandomMaclaurin", "load_draw", "rademacher_moment"]
 
 
 @np.errstate(all="ignore")  # an overflow is found in the result
@@ -54,7 +53,7 @@ def rademacher_moment(x: Array, y: Array, z: Array | None = None) -> Array:
     array(0.)
     """
     named = {"x": x, "y": y} if z is None else {"x": x, "y": y, "z": z}
-    xp = _check_vectors(**named)
+    xp = check_vectors(**named)
     z = y if z is None else z
     xx, xy, xz = x * x, xp.sum(x * y, axis=-1), xp.sum(x * z, axis=-1)
     moment = xp.sum(xx, axis=-1) * xp.sum(y * z, axis=-1) + 2 * xy * xz - 2 * xp.sum(xx * y * z, axis=-1)
@@ -63,7 +62,7 @@ def rademacher_moment(x: Array, y: Array, z: Array | None = None) -> Array:
     moment = xp.asarray(moment)
     if not all_finite(moment):
         check_finite(**named)
-        raise _too_large(", ".join(named), moment)
+        raise too_large(", ".join(named), moment)
     return moment
 
 
@@ -209,7 +208,7 @@ class RandomMaclaurin:
         >>> RandomMaclaurin("exp", 4).estimates(np.ones(2) / 2, np.ones(2) / 2, rng=0, size=3).shape
         (3,)
         """
-        xp, rng = _check_vectors(x=x, y=y), as_generator(rng)
+        xp, rng = check_vectors(x=x, y=y), as_generator(rng)
         size = require_int("size", size, 1)
         n_random = self._n_random(x.shape[-1])
         if isinstance(self.degrees, FixedDegrees) or n_random == 0:
@@ -241,43 +240,14 @@ class RandomMaclaurin:
         t, u = (to_host(self.kernel.clip(one, dim)).astype(np.float64) for one in (t, u))
         moment = to_host(moment).astype(np.float64)
         if not np.isfinite(moment).all():
-            raise _too_large("x, y", like)
+            raise too_large("x, y", like)
         return asarray_like(self.degrees.covariance(self.kernel, t, u, moment, self._n_random(dim)), like)
 
     def _inner(self, x: Array, y: Array) -> Array:
-        xp = _check_vectors(x=x, y=y)
+        xp = check_vectors(x=x, y=y)
         check_finite(x=x, y=y)
         with np.errstate(all="ignore"):  # an overflow is found by the kernel
             return xp.asarray(xp.sum(x * y, axis=-1))
 
     def _repr_html_(self) -> str:
         return inline_math(repr(self))
-
-
-def _check_vectors(**named: Array) -> Any:
-    """Return the namespace of arrays (..., d) with one d and leading axes that broadcast, or raise with their names."""
-    xp, names = check_floating(**named), ", ".join(named)
-    if any(x.ndim < 1 for x in named.values()) or len({x.shape[-1] for x in named.values()}) != 1:
-        found = ", ".join(str(tuple(x.shape)) for x in named.values())
-        raise ValueError(f"{names}: expected (..., d) with one d, found {found}")
-    broadcast_shapes(**{name: tuple(x.shape[:-1]) for name, x in named.items()})
-    return xp
-
-
-def _too_large(names: str, x: Array) -> ValueError:
-    return ValueError(f"{names}: finite, but their moments overflow {x.dtype}; scale down or use float64")
-
-
-@np.errstate(over="ignore", invalid="ignore")  # 0 times a square that overflows is NaN, and no norm beyond
-def check_norms(x: Array, y: Array, radius: float, name: str) -> None:
-    """Raise ``ValueError`` where ||x|| ||y||, elementwise over leading axes, exceeds ``radius`` beyond rounding."""
-    if math.isinf(radius):
-        return
-    xp = namespace(x)
-    norms = xp.sqrt(xp.sum(x * x, axis=-1) * xp.sum(y * y, axis=-1))
-    beyond = norms > radius * (1 + (x.shape[-1] + 4) * eps(x))  # sums of d squares err by d u, halved by the root
-    if bool(xp.any(beyond)):
-        largest = float(xp.max(xp.where(beyond, norms, xp.zeros_like(norms))))
-        raise ValueError(
-            f"the random series of {name} needs ||x|| ||y|| <= {radius:g}, found ||x|| ||y|| = {largest:.6g}"
-        )

@@ -1,0 +1,129 @@
+"""The feature maps of an attention: asked for one block of tokens after another, and checked."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from schoenbat_theory.arrays import Array, broadcast_shapes, check_floating, eps, namespace
+from schoenbat_theory.attention.inputs import blocks
+from schoenbat_theory.attention.sums import TOKENS
+
+__all__ = ["Map", "open_maps", "weigh"]
+
+
+def open_maps(phi: Any, q: Array, k: Array, lead: tuple[int, ...]) -> tuple[Map, Map]:
+    """Return the maps of queries and keys, made for results whose leading axes are ``lead`` and those of the draws.
+
+    Raises ``TypeError`` or ``ValueError`` for what is no map, and where q and k lie beyond the radius of its series.
+    """
+    map_q, map_k = _maps(phi)
+    for name, x, one in (("q", q, map_q), ("k", k, map_k)):
+        drawn = hasattr(one.phi, "n_features") and hasattr(one.phi, "dim")  # else a dim may mean anything
+        if drawn and one.phi.dim != x.shape[-1]:
+            raise ValueError(
+                f"{name}: expected rows of {one.phi.dim} entries as {one.name} takes, found {tuple(x.shape)}"
+            )
+    _check_radius(q, k, map_k.phi)
+    shapes = {"hidden": tuple(k.shape[:-2]), "draw": map_q.shape, "draw_k": map_k.shape}
+    map_q.lead = map_k.lead = broadcast_shapes(arrays=lead, **shapes)
+    return map_q, map_k
+
+
+class Map:
+    """One map of an attention, asked for one block after another; what it returns is checked, not scanned."""
+
+    def __init__(self, name: str, phi: Any, *, merge: bool) -> None:
+        if not callable(phi):
+            words = "a draw; call .draw(dim, rng)" if hasattr(phi, "draw") else "a draw or a callable"
+            raise TypeError(f"{name}: expected {words}, found {phi!r:.60}")
+        self.name, self.phi = name, phi
+        self.shape = tuple(getattr(phi, "shape", ()))  # leading axes of a draw
+        self.lead: tuple[int, ...] = ()  # those of the result
+        self.scaled = hasattr(phi, "scaled")
+        self.positive = self.scaled and hasattr(phi, "log")
+        self.apply = getattr(phi, "merged", phi) if merge else phi
+        self.width: dict[str, int] = {}  # D, once it is known; two maps of one attention share it
+
+    def __call__(self, x: Array) -> Array:
+        """Return the features of a block of tokens."""
+        return self._checked(x, self.apply(x))
+
+    def block(self, x: Array) -> tuple[Array, Array | None]:
+        """Return the features of a block of tokens and the log scales that they lack, ``None`` where there are none."""
+        if not self.scaled:
+            return self(x), None
+        features, log_scale = self.phi.scaled(x)
+        shape = tuple(self._checked(x, features).shape[:-1])
+        check_floating(x=x, **{f"log scale of {self.name}": log_scale})
+        if tuple(log_scale.shape) != shape:
+            raise ValueError(f"{self.name}: expected a log scale {shape}, found {tuple(log_scale.shape)}")
+        return features, log_scale
+
+    def log(self, x: Array) -> Array:
+        """Return the logarithms of the features of a block of tokens."""
+        return self._checked(x, self.phi.log(x))
+
+    def _checked(self, x: Array, features: Array) -> Array:
+        check_floating(x=x, **{self.name: features})
+        n, found = x.shape[-2], tuple(features.shape)
+        if len(found) < 2 or found[-2] != n or broadcast_shapes(x=self.lead, phi=found[:-2]) != self.lead:
+            raise ValueError(f"{self.name}: expected features (..., {n}, D) for {tuple(x.shape)}, found {found}")
+        if self.width.setdefault("D", found[-1]) != found[-1]:
+            others = {"phi_q": "phi_k has", "phi_k": "phi_q has"}.get(self.name, "other tokens have")
+            raise ValueError(f"{self.name}: expected {self.width['D']} features as {others}, found {found[-1]}")
+        return features
+
+    @np.errstate(all="ignore")
+    def explain_nan(self, x: Array) -> None:
+        """Raise ``ValueError`` where the map makes NaN of finite tokens; infinity is an overflow, as a NaN of a draw is."""
+        if self.scaled or hasattr(self.phi, "merged"):
+            return
+        xp = namespace(x)
+        for rows in blocks(x.shape[-2], TOKENS):
+            if bool(xp.any(xp.isnan(self(x[..., rows.start : rows.stop, :])))):
+                raise ValueError(f"{self.name}: expected finite features of finite tokens, found NaN")
+
+
+def weigh(features: Array, log_scale: Array | None, logweights: Array | None) -> tuple[Array, Array | None]:
+    """Return the features of a block of keys and their log-weights, the scale of the features included."""
+    if log_scale is None:
+        return features, logweights
+    xp = namespace(features)
+    total = log_scale if logweights is None else log_scale + logweights
+    # A sum beyond the dtype is no weight of zero: as NaN it is found in the sums.
+    total = xp.where(xp.isfinite(total), total, xp.zeros_like(total) + xp.nan)
+    if logweights is not None:
+        total = xp.where(logweights > -xp.inf, total, xp.zeros_like(total) - xp.inf)
+    return features, total
+
+
+def _maps(phi: Any) -> tuple[Map, Map]:
+    """Return the maps of queries and keys."""
+    if not isinstance(phi, tuple):
+        one = Map("phi", phi, merge=True)
+        return one, one
+    if len(phi) != 2:
+        raise ValueError(f"phi: expected a map or a pair (phi_q, phi_k), found {len(phi)} of them")
+    # Two draws merge different numbers of constants, so only one draw may merge them.
+    same = phi[0] is phi[1]
+    pair = Map("phi_q", phi[0], merge=same), Map("phi_k", phi[1], merge=same)
+    pair[1].width = pair[0].width
+    return pair
+
+
+@np.errstate(over="ignore")
+def _check_radius(q: Array, k: Array, phi: Any) -> None:
+    """Raise ``ValueError`` where max ||q_i|| max ||k_j|| exceeds a finite radius of the map's series."""
+    radius = getattr(phi, "radius", math.inf)
+    if math.isinf(radius) or 0 in (q.shape[-2], k.shape[-2]):
+        return
+    xp = check_floating(q=q, k=k)
+    longest = [float(xp.sqrt(xp.max(xp.sum(x * x, axis=-1)))) for x in (q, k)]
+    if longest[0] * longest[1] > radius * (1 + (q.shape[-1] + 4) * eps(q)):
+        raise ValueError(
+            f"q, k: the series of the map needs ||q|| ||k|| <= {radius:g}, found "
+            f"max ||q|| = {longest[0]:.6g}, max ||k|| = {longest[1]:.6g}; pre_scale brings both to 1"
+        )

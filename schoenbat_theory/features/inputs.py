@@ -1,0 +1,42 @@
+"""What every law of feature maps asks of the vectors it is given, and the words in which it says no."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from schoenbat_theory.arrays import Array, broadcast_shapes, check_floating, eps, namespace
+
+__all__ = ["check_norms", "check_vectors", "too_large"]
+
+
+def check_vectors(**named: Array) -> Any:
+    """Return the namespace of arrays (..., d) with one d and leading axes that broadcast, or raise with their names."""
+    xp, names = check_floating(**named), ", ".join(named)
+    if any(x.ndim < 1 for x in named.values()) or len({x.shape[-1] for x in named.values()}) != 1:
+        found = ", ".join(str(tuple(x.shape)) for x in named.values())
+        raise ValueError(f"{names}: expected (..., d) with one d, found {found}")
+    broadcast_shapes(**{name: tuple(x.shape[:-1]) for name, x in named.items()})
+    return xp
+
+
+def too_large(names: str, x: Array) -> ValueError:
+    """Return the error for finite ``names`` whose moments do not fit the dtype of ``x``."""
+    return ValueError(f"{names}: finite, but their moments overflow {x.dtype}; scale down or use float64")
+
+
+@np.errstate(over="ignore", invalid="ignore")  # 0 times a square that overflows is NaN, and no norm beyond
+def check_norms(x: Array, y: Array, radius: float, name: str) -> None:
+    """Raise ``ValueError`` where ||x|| ||y||, elementwise over leading axes, exceeds ``radius`` beyond rounding."""
+    if math.isinf(radius):
+        return
+    xp = namespace(x)
+    norms = xp.sqrt(xp.sum(x * x, axis=-1) * xp.sum(y * y, axis=-1))
+    beyond = norms > radius * (1 + (x.shape[-1] + 4) * eps(x))  # sums of d squares err by d u, halved by the root
+    if bool(xp.any(beyond)):
+        largest = float(xp.max(xp.where(beyond, norms, xp.zeros_like(norms))))
+        raise ValueError(
+            f"the random series of {name} needs ||x|| ||y|| <= {radius:g}, found ||x|| ||y|| = {largest:.6g}"
+        )
