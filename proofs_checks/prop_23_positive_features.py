@@ -1,0 +1,355 @@
+r"""P23: Positive features of the softmax kernel are unbiased, and their errors are known in closed form.
+
+    SM(x, y) = exp(<x,y>) = L E exp(<w,z>) = L E cosh(<w,z>),     w ~ N(0, I),  z = x + y,  L = exp(-(|x|^2 + |y|^2) / 2)
+
+    positive       MSE = (1/m) e^F SM^2 (1 - e^-F),  that is (e^F - 1) / m relative to SM^2,         F = |x+y|^2
+    hyperbolic     MSE = (1/2) (1 - e^-F) times that: features of w and of -w, from m draws of w
+    trigonometric  MSE = (1/2m) e^(|x|^2+|y|^2) (1 - e^-G)^2,                                        G = |x-y|^2
+    orthogonal     MSE = the positive one - sum over blocks of b (b-1) SM^2 gap / m^2,               gap as in P24
+
+Where SM is small because x = -y, positive features are exact and the relative error of trigonometric ones is large; where x = y it is the
+other way round.
+
+Source: Choromanski et al. (2021), Lemma 1 and Lemma 2 (seen): the first three lines. The fourth is derived here (P24); directions orthogonal in
+blocks of d are the paper's, its theorem is about one block.
+
+Idea of proof: <w,z> is normal with variance F, and E e^(t u) = e^(t^2 F / 2). Second moments are of the same kind, with 2z for z. Features of one
+block are dependent, and their mixed moment is E g(w1) g(w2) = SM^2 (1 - gap); features of different blocks are independent.
+
+Checked exactly: the moments of <w,z> by enumeration of multi-indices in three dimensions; means and errors of the first three lines as power
+series in F or G. Both sides are combinations of at most five exponentials, which five coefficients determine (Vandermonde); twelve are
+compared. By sampling, with the variances that the fourth moments give: means and squared errors of the library's maps and of trigonometric
+features written here, at F < 1; means and mixed moments of orthogonal features in blocks, of which the error is made. The library's
+closed forms against these formulas.
+
+Not checked by sampling: larger F. There the relative second moment is e^F and the fourth e^(6F), and no feasible number of draws shows the error (P32).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+import schoenbat_theory as st
+
+Formula = dict[int, Fraction]  # exponent c -> coefficient of e^(c V), V = F or G
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One product of features, without its factor: exp(u), cosh(u) or cos(u), u normal with variance V.
+
+    ``even``   True: the mean of exp(s u) and exp(-s u);  ``sign``   s^2: -1 for cos
+    ``error``  its variance as Lemma 2 gives it, m and the factor left out
+    """
+
+    even: bool
+    sign: int
+    error: Formula
+
+    def powers(self, r: int) -> Formula:
+        """E of the r-th power, sum_t P(t) e^(sign t^2 V / 2), as {t: P(t)}."""
+        if not self.even:
+            return {r: Fraction(1)}
+        return {r - 2 * j: Fraction(math.comb(r, j), 2**r) for j in range(r + 1)}
+
+    def coefficient(self, r: int, k: int) -> Fraction:
+        """The coefficient of V^k in E of the r-th power: E u^2k = (2k-1)!! V^k."""
+        odd = Fraction(math.prod(range(2 * k - 1, 0, -2)), math.factorial(2 * k))
+        return odd * self.sign**k * sum(p * t ** (2 * k) for t, p in self.powers(r).items())
+
+    def moment(self, r: int, v: np.ndarray) -> np.ndarray:
+        """E Y^r where Y is the product divided by its mean."""
+        return np.sum([float(p) * np.exp(self.sign * (t * t - r) * v / 2) for t, p in self.powers(r).items()], axis=0)
+
+
+HALF = Fraction(1, 2)
+POSITIVE = Kind(False, 1, {2: Fraction(1), 1: Fraction(-1)})
+HYPERBOLIC = Kind(True, 1, {2: HALF, 1: Fraction(-1), 0: HALF})
+TRIGONOMETRIC = Kind(True, -1, {-2: HALF, -1: Fraction(-1), 0: HALF})
+KINDS = {"positive": POSITIVE, "hyperbolic": HYPERBOLIC, "trigonometric": TRIGONOMETRIC}
+
+
+def moments_of_a_projection(cell: st.Cell) -> st.Evidence:
+    """E<w,z>^2k = (2k-1)!! |z|^2k for integer z in three dimensions, k <= 5, by enumeration of multi-indices."""
+    del cell
+    wrong, cases = 0, 0
+    for k, z in itertools.product(range(6), itertools.product((-1, 2, 3), repeat=3)):
+        moment = 0
+        for a, b in itertools.product(range(k + 1), repeat=2):
+            if a + b <= k:  # odd powers of a coordinate have mean 0
+                powers = (a, b, k - a - b)
+                ways = math.factorial(2 * k) // math.prod(math.factorial(2 * i) for i in powers)
+                moment += ways * math.prod(
+                    x ** (2 * i) * math.prod(range(2 * i - 1, 0, -2)) for x, i in zip(z, powers, strict=True)
+                )
+        wrong += moment != math.prod(range(2 * k - 1, 0, -2)) * sum(x * x for x in z) ** k
+        cases += 1
+    return st.decide(
+        wrong == 0,
+        because="integers, all multi-indices; any z by rotation",
+        measured=float(wrong),
+        predicted=0.0,
+        comparisons=cases,
+    )
+
+
+def _as_series(kind: Kind, error: Formula) -> st.Evidence:
+    """Mean e^(sign V / 2), and E X^2 - (E X)^2 against ``error``, coefficient by coefficient."""
+    wrong, size = 0, 12
+    mean = [kind.coefficient(1, k) for k in range(size)]
+    for k in range(size):
+        wrong += mean[k] != Fraction(kind.sign, 2) ** k / math.factorial(k)
+        squared_mean = sum(mean[j] * mean[k - j] for j in range(k + 1))
+        claimed = sum((p * Fraction(c) ** k for c, p in error.items()), Fraction(0)) / math.factorial(k)
+        wrong += kind.coefficient(2, k) - squared_mean != claimed
+    return st.decide(
+        wrong == 0,
+        because="power series in rational arithmetic; five coefficients determine five exponentials",
+        measured=float(wrong),
+        predicted=0.0,
+        comparisons=2 * size,
+    )
+
+
+def means_and_errors_as_series(cell: st.Cell) -> list[st.Evidence]:
+    """Lemma 1 and Lemma 2 as power series; the picture shows all three errors at the same width."""
+    del cell
+    inner = np.arange(-7, 8) / 8
+    plus, minus = 2 + 2 * inner, 2 - 2 * inner
+    width = {  # relative squared errors of unit vectors times D; the last two take two features per draw
+        "positive": np.expm1(plus),
+        "hyperbolic": np.expm1(plus) * -np.expm1(-plus),
+        "trigonometric": np.exp(minus) * np.expm1(-minus) ** 2,
+    }
+    figure = {
+        "plot": "curves",
+        "x": inner.tolist(),
+        "series": {name: y.tolist() for name, y in width.items()},
+        "x_label": "⟨x, y⟩, unit vectors",
+        "y_label": "relative squared error × features",
+        "log_y": True,
+    }
+    found = [_as_series(kind, kind.error).but(name=name) for name, kind in KINDS.items()]
+    return [found[0].but(figure=figure), *found[1:]]
+
+
+def hyperbolic_without_its_half(cell: st.Cell) -> st.Evidence:
+    """The hyperbolic error without the factor 1/2."""
+    del cell
+    return _as_series(HYPERBOLIC, {c: 2 * p for c, p in HYPERBOLIC.error.items()})
+
+
+DIM = 4
+X = np.array([[0.4, -0.2, 0.1, 0.3], [0.3, 0.2, -0.4, 0.1]])
+Y = np.array([[0.1, 0.3, 0.2, -0.2], [0.3, -0.1, 0.1, 0.2]])
+KERNEL = np.exp(np.sum(X * Y, axis=1))
+PLUS, MINUS = np.sum((X + Y) ** 2, axis=1), np.sum((X - Y) ** 2, axis=1)
+Sample = Callable[[np.random.Generator, int], Any]
+
+
+def _sampled(cell: st.Cell, kind: Kind, v: np.ndarray, sample: Sample) -> st.Evidence:
+    """Mean and squared error of estimates / SM at two pairs, from one draw of w each."""
+    mean, second, third, fourth = (kind.moment(r, v) for r in (1, 2, 3, 4))
+    variance = second - mean**2
+    of_square = fourth - 4 * third + 6 * second - 3 - variance**2
+
+    def both(rng: np.random.Generator, size: int) -> np.ndarray:
+        relative = st.to_host(sample(rng, size)) / KERNEL
+        return np.stack([relative, (relative - 1) ** 2], axis=1)
+
+    return st.check_mean(
+        both,
+        np.stack([mean, variance]),
+        margin=np.stack([0.02 * np.sqrt(variance), 0.05 * variance]),
+        variance=np.stack([variance, of_square]),
+        alpha=cell.alpha,
+        rng=cell.rng,
+        max_draws=cell.draws,
+    ).but(figure={"label": "estimate over SM, or its squared error"})
+
+
+def _library(cell: st.Cell, **options: Any) -> Sample:
+    """Estimates of the library from one draw of w."""
+    law = st.PositiveFeatures(1 + options.get("hyperbolic", False), **options)
+    x, y = cell.asarray(X), cell.asarray(Y)
+    return lambda rng, size: law.estimates(x, y, rng=rng, size=size)
+
+
+def positive_sampled(cell: st.Cell) -> st.Evidence:
+    """Independent positive features of the library."""
+    return _sampled(cell, POSITIVE, PLUS, _library(cell, orthogonal=False))
+
+
+def hyperbolic_sampled(cell: st.Cell) -> st.Evidence:
+    """Hyperbolic features of the library."""
+    return _sampled(cell, HYPERBOLIC, PLUS, _library(cell, orthogonal=False, hyperbolic=True))
+
+
+def _trigonometric(rng: np.random.Generator, size: int) -> np.ndarray:
+    """Estimates from the features exp(|x|^2/2) (cos<w,x>, sin<w,x>)."""
+    w = rng.normal(size=(size, DIM))
+    features = [np.stack([np.cos(w @ a.T), np.sin(w @ a.T)]) * np.exp(np.sum(a * a, axis=1) / 2) for a in (X, Y)]
+    return np.sum(features[0] * features[1], axis=0)
+
+
+def trigonometric_sampled(cell: st.Cell) -> st.Evidence:
+    """Trigonometric features, written here."""
+    return _sampled(cell, TRIGONOMETRIC, MINUS, _trigonometric)
+
+
+def difference_for_sum(cell: st.Cell) -> st.Evidence:
+    """|x-y|^2 in place of |x+y|^2 in the error of positive features."""
+    return _sampled(cell, POSITIVE, MINUS, _library(cell, orthogonal=False))
+
+
+def lengths_forgotten(cell: st.Cell) -> st.Evidence:
+    """Positive features without exp(-|x|^2/2)."""
+    honest, factor = _library(cell, orthogonal=False), np.exp(np.sum(X * X + Y * Y, axis=1) / 2)
+    return _sampled(cell, POSITIVE, PLUS, lambda rng, size: st.to_host(honest(rng, size)) * factor)
+
+
+A, B, BLOCKS = (
+    np.array([0.3, 0.1, -0.2]),
+    np.array([0.4, 0.3, -0.1]),
+    (3, 2),
+)  # d = 3, five features: one block and a part
+
+
+def _not_orthogonal(v: float, dim: int) -> float:
+    """The mixed moment 1 - gap of two orthogonal features over that of independent ones: e^-V sum_k c_k V^k / k!."""
+    term = total = math.exp(-v)
+    for k in range(64):  # the terms left add up to less than 2 v^64 / 64!, v < 16
+        term *= v * (dim + k) / ((dim + 2 * k) * (k + 1))
+        total += term
+    return total
+
+
+def _blocks_sampled(cell: st.Cell, vectors: Sample) -> st.Evidence:
+    """Means of g, of g^2, and of g(w_i) g(w_j) inside a block and across blocks, g = exp(<w,z> - F/2), (size, 5) from ``vectors``."""
+    v, dim = float(np.sum((A + B) ** 2)), A.size
+    inside = _not_orthogonal(v, dim)
+    # E g(w_i)^2 g(w_j)^2 is the mixed moment at 2z: e^(4V) (1 - gap(4V)), by e^(-2V).
+    target = np.array([1, math.exp(v), inside, 1])
+    second = np.array([math.exp(v), math.exp(6 * v), math.exp(2 * v) * _not_orthogonal(4 * v, dim), math.exp(2 * v)])
+
+    def moments(rng: np.random.Generator, size: int) -> np.ndarray:
+        g = np.exp(vectors(rng, size) - v / 2)
+        blocks = np.split(g, np.cumsum(BLOCKS)[:-1], axis=1)
+        sums, squares = ([np.sum(block**power, axis=1) for block in blocks] for power in (1, 2))
+        pairs = sum(s * s - q for s, q in zip(sums, squares, strict=True)) / sum(b * (b - 1) for b in BLOCKS)
+        return np.stack([g.mean(axis=1), (g * g).mean(axis=1), pairs, sums[0] * sums[1] / math.prod(BLOCKS)], axis=1)
+
+    return st.check_mean(
+        moments,
+        target,
+        margin=np.array([0.02, 0.1, 0.02, 0.03]),
+        variance=second - target**2,  # of one product; a mean of several varies less
+        alpha=cell.alpha,
+        rng=cell.rng,
+        max_draws=cell.draws,
+    ).but(figure={"label": "mean of g, of its square, or of a product of two"})
+
+
+def _projections(cell: st.Cell, orthogonal: bool) -> Sample:
+    """<w_j, z> of the library's draws, (size, 5), from the logarithms of their features."""
+    law, n = st.PositiveFeatures(sum(BLOCKS), orthogonal=orthogonal), sum(BLOCKS)
+    x, y, norms = cell.asarray(A[None]), cell.asarray(B[None]), (A @ A + B @ B) / 2
+
+    def sample(rng: np.random.Generator, size: int) -> np.ndarray:
+        phi = law.draw(A.size, rng, shape=(size,))
+        return st.to_host(phi.log(x) + phi.log(y))[:, 0] + norms + math.log(n)
+
+    return sample
+
+
+def orthogonal_blocks_sampled(cell: st.Cell) -> st.Evidence:
+    """Orthogonal features of the library, d = 3, blocks of three and two."""
+    return _blocks_sampled(cell, _projections(cell, True))
+
+
+def independent_directions(cell: st.Cell) -> st.Evidence:
+    """Independent features where orthogonal ones were promised."""
+    return _blocks_sampled(cell, _projections(cell, False))
+
+
+def lengths_of_root_d(cell: st.Cell) -> st.Evidence:
+    """Orthogonal directions with all lengths sqrt(d): each feature alone is biased."""
+    law = st.PositiveFeatures(sum(BLOCKS))
+
+    def sample(rng: np.random.Generator, size: int) -> np.ndarray:
+        w = law.draw(A.size, rng, shape=(size,)).weights
+        return math.sqrt(A.size) * (w @ (A + B)) / np.linalg.norm(w, axis=-1)
+
+    return _blocks_sampled(cell, sample)
+
+
+def closed_forms_of_the_library(cell: st.Cell) -> st.Evidence:
+    """`mean` and `variance` of four laws, D = 1 to 14 in d = 4, against the formulas above."""
+    rng, worst, cases = np.random.default_rng(23), 0.0, 0
+    x, y = rng.normal(size=(2, 32, DIM)) * 0.7
+    plus, kernel = np.sum((x + y) ** 2, axis=1), np.exp(np.sum(x * y, axis=1))
+    gap = np.array([1 - _not_orthogonal(float(v), DIM) for v in plus])
+    for law, m, kind in (
+        (st.PositiveFeatures(6, orthogonal=False), 6, POSITIVE),
+        (st.PositiveFeatures(6, orthogonal=False, hyperbolic=True), 3, HYPERBOLIC),
+        (st.PositiveFeatures(1), 1, POSITIVE),
+        (st.PositiveFeatures(14), 14, POSITIVE),
+        (st.PositiveFeatures(14, hyperbolic=True), 7, HYPERBOLIC),
+    ):
+        blocks = [min(DIM, m - i) for i in range(0, m, DIM)] if law.orthogonal else []
+        pairs = sum(b * (b - 1) for b in blocks)
+        variance = kernel**2 * ((kind.moment(2, plus) - 1) / m - pairs * gap / m**2)
+        found = [st.to_host(f(cell.asarray(x), cell.asarray(y))) for f in (law.mean, law.variance)]
+        # Exponents below 64 of at most 16 rounded operations each, 64 terms of a series: 2^12 roundings of the second moment.
+        scale = 2.0**-41 * kernel**2 * (kind.moment(2, plus) + 1)
+        worst = max(worst, float(np.max(np.abs(found[1] - variance) / scale)))
+        worst = max(worst, float(np.max(np.abs(found[0] - kernel) / (2.0**-41 * kernel))))
+        cases += 2 * len(x)
+    return st.decide(
+        worst <= 1,
+        kind="deterministic",
+        because="32 random pairs in d = 4; rounding bounded",
+        measured=worst,
+        predicted=0.0,
+        comparisons=cases,
+        note=f"largest difference {worst:.2g} of the rounding bound",
+    )
+
+
+P23 = st.Proposition(
+    id="P23",
+    title="Positive features: unbiased, with errors in closed form",
+    statement=r"Positive features of $\mathrm{SM} = e^{\langle x,y\rangle}$ have mean SM and relative squared error $(e^{F} - 1)/m$, $F = \|x+y\|^2$; "
+    r"hyperbolic ones $\frac{1}{2}(1 - e^{-F})$ of it from as many draws; trigonometric ones $\frac{1}{2m} e^{\|x\|^2+\|y\|^2}"
+    r"(1 - e^{-\|x-y\|^2})^2 / \mathrm{SM}^2$; orthogonal ones less than independent ones by a known gap.",
+    hypotheses=(
+        "$w$ is standard normal",
+        r"orthogonal: directions exactly so in blocks of $d$, lengths independent $\chi_d$",
+    ),
+    source="Choromanski et al. (2021), Lemmas 1 and 2 (seen); the error of orthogonal features is derived here",
+    expected="consistent",
+    checks=[
+        moments_of_a_projection,
+        means_and_errors_as_series,
+        positive_sampled,
+        hyperbolic_sampled,
+        trigonometric_sampled,
+        orthogonal_blocks_sampled,
+        closed_forms_of_the_library,
+    ],
+    mutants=[
+        hyperbolic_without_its_half,
+        difference_for_sum,
+        lengths_forgotten,
+        independent_directions,
+        lengths_of_root_d,
+    ],
+    cites=("choromanski2021rethinking",),
+)
