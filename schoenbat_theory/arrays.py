@@ -59,6 +59,8 @@ def check_floating(**named: Array) -> Any:
             raise TypeError(f"{name}: expected an array, found {type(x).__name__}")
         if isinstance(x, np.generic):
             raise TypeError(f"{name}: expected an array, found the scalar {x!r}")
+        if isinstance(x, np.matrix | np.ma.MaskedArray):  # x * x means something else there
+            raise TypeError(f"{name}: expected a plain array, found {type(x).__name__}")
         if _dtype_name(x) not in FLOATING:
             raise TypeError(f"{name}: expected dtype float32 or float64, found {_dtype_name(x)}")
         if type(x) is not type(first):
@@ -90,7 +92,7 @@ def check_finite(**named: Array) -> None:
 
 
 def check_mask(name: str, mask: Array, like: Array, length: int) -> None:
-    """Raise ``TypeError`` or ``ValueError`` unless ``mask`` is booleans (..., length) beside ``like``, of its library."""
+    """Raise ``TypeError`` or ``ValueError`` unless ``mask`` is booleans (..., length), beside ``like``."""
     if type(mask) is not type(like) or mask.dtype != namespace(like).bool:
         raise TypeError(f"{name}: expected booleans (True = used) of {type(like).__module__}, found {mask!r:.60}")
     if device_of(mask) != device_of(like):
