@@ -42,18 +42,15 @@ def _speaks(n: int, landmarks: int, claimed: bool = False) -> st.Evidence:
     """Whether (112/9) log(40 n), below what is asked for on any input with delta = 0.1, is within ``landmarks``."""
     silent = Fraction(40 * n) ** 112 > E_HIGH ** (9 * landmarks)
     least = 112 / 9 * math.log(40 * n)
-    because = "(40 n)^112 > e^(9 d) in rational arithmetic, e < 2.7183"
-    if claimed:
-        return st.decide(not silent, because=because, measured=least, predicted=float(landmarks))
-    return st.Evidence(
-        "vacuous" if silent else "refuted",
-        "exact",
+    spoken = st.decide(
+        not silent,
+        because="(40 n)^112 > e^(9 d) in rational arithmetic, e < 2.7183",
         name=f"{landmarks} landmarks, n = {n}",
-        inequality=because,
         measured=least,
         predicted=float(landmarks),
         note=f"more than {least:.1f} landmarks are asked for on any input, with eps < 1 and delta = 0.1",
     )
+    return spoken if claimed else spoken.but(verdict="vacuous" if silent else "refuted")
 
 
 def any_input(cell: st.Cell) -> list[st.Evidence]:
@@ -87,23 +84,18 @@ def _usual(claimed: bool = False) -> list[st.Evidence]:
     available, size = len(g), _norm(g[:256, 256:])
     for eps in (0.5, 0.1):
         asked = st.bounds.landmarks_required(g, eps * size, DELTA)
-        because, each = "the bound as computed", {"measured": float(asked), "predicted": float(available)}
-        if claimed:
-            found.append(st.decide(asked <= available, kind="deterministic", because=because, **each))
-            continue
         coherence = available * float(np.max(st.bounds.leverage_scores(g, eps * size)))
-        verdict = "vacuous" if asked > available else "refuted"
         one_sided = math.ceil(8 * (coherence + 1 / 6) * math.log(available / DELTA))
-        found.append(
-            st.Evidence(
-                verdict,  # type: ignore[arg-type]
-                "deterministic",
-                name=f"eps = {eps}",
-                inequality=because,
-                note=f"asks for {asked} of {available} landmarks; one-sided Bernstein for {one_sided}",
-                **each,
-            )
+        spoken = st.decide(
+            asked <= available,
+            kind="deterministic",
+            because="the bound as computed",
+            name=f"eps = {eps}",
+            measured=float(asked),
+            predicted=float(available),
+            note=f"asks for {asked} of {available} landmarks; one-sided Bernstein for {one_sided}",
         )
+        found.append(spoken if claimed else spoken.but(verdict="vacuous" if asked > available else "refuted"))
     return found
 
 

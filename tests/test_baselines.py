@@ -53,8 +53,8 @@ def weight_error(q, k, logs=0.0, u=U, extra=0):
 
     Exponents are at most T = |q| |k| / sqrt(d) and L = ``logs``. An inner product errs by d u T, its factor 1 / sqrt(d)
     by 2 u T, ``extra`` more by what its arguments are off. Adding the logs, taking off a maximum, and rescaling once
-    per block err by u (T + L) each, twice as large where it is a difference; exp errs by 2 u, the sum of m weights by m u.
-    Numerator and denominator err so, and the division.
+    per block err by u (T + L) each, twice as large where it is a difference; exp errs by 2 u, the sum of m weights by
+    m u. Numerator and denominator err so, and the division.
     """
     d, m = q.shape[-1], k.shape[-2]
     t = np.linalg.norm(q, axis=-1).max() * np.linalg.norm(k, axis=-1).max() / math.sqrt(d)

@@ -35,6 +35,10 @@ def test_scores_of_rational_matrices_are_exact_numbers():
     assert bounds.leverage_scores(np.diag([3.0, 0.0]), 1.0).tolist() == [0.75, 0.0]
 
 
+def test_an_eigenvalue_that_rounding_made_negative_counts_as_zero():
+    assert bounds.leverage_scores(np.diag([1.0, -1e-9]), 1.0).tolist() == [0.5, 0.0]
+
+
 def test_a_zero_matrix_needs_nothing():
     assert bounds.leverage_scores(np.zeros((2, 2)), 1.0).tolist() == [0, 0]
     assert bounds.landmarks_required(np.zeros((2, 2)), 1.0, 0.1) == 0
@@ -69,6 +73,7 @@ def test_float32_matrices_may_be_asymmetric_in_their_last_digits(asarray, rng):
     g[0, 1] += 1e-6
     found = bounds.leverage_scores(asarray(g), 0.1)
     assert found.dtype == np.float64
+    assert np.array_equal(found, bounds.leverage_scores(asarray(g.T), 0.1))  # both triangles count
     with pytest.raises(ValueError, match=r"gram: expected a symmetric matrix, found \|G - G\^T\| up to 1e-06"):
         bounds.leverage_scores(gram(rng) + 1e-6 * np.eye(12, k=1), 0.1)
 

@@ -134,6 +134,7 @@ def test_the_released_variant_is_the_released_code(asarray, rng, options):
         (np.full((2, 2), np.inf), {}, ValueError, "gram: expected finite entries"),
         (-np.ones((2, 2)), {}, ValueError, "gram: expected positive row sums of gram \\+ gamma I, found -1.9"),
         (np.array([[1.0, 9.0], [9.0, 1.0]]) * np.array([[1, -0.1], [-0.1, 1]]), {"steps": 99}, ValueError, "overflows"),
+        (np.zeros((2, 2)), {"gamma": 0.0}, ValueError, r"gram: expected positive row sums of gram \+ gamma I, found 0"),
         (np.full((1, 1), 1e-320), {"gamma": 0.0}, ValueError, "gram, gamma: .* the iteration overflows float64"),
         (np.eye(2, dtype=np.float32), {"gamma": 1e39}, ValueError, "the iteration overflows float32"),
         (np.eye(2), {"gamma": math.inf}, ValueError, "gamma: expected a number >= 0"),
