@@ -59,7 +59,7 @@ def check_floating(**named: Array) -> Any:
             raise TypeError(f"{name}: expected an array, found {type(x).__name__}")
         if isinstance(x, np.generic):
             raise TypeError(f"{name}: expected an array, found the scalar {x!r}")
-        if isinstance(x, np.matrix | np.ma.MaskedArray):  # x * x means something else there
+        if isinstance(x, np.ma.MaskedArray):  # sums would skip entries
             raise TypeError(f"{name}: expected a plain array, found {type(x).__name__}")
         if _dtype_name(x) not in FLOATING:
             raise TypeError(f"{name}: expected dtype float32 or float64, found {_dtype_name(x)}")

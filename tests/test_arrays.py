@@ -55,7 +55,7 @@ def test_unit_roundoff_is_the_largest_number_that_vanishes_beside_one(asarray):
         ([1.0], "y: expected an array, found list"),
         (np.float64(1), "y: expected an array, found the scalar"),
         (np.ma.ones(2), "y: expected a plain array, found MaskedArray"),
-        (np.ones((2, 2)).view(np.matrix), "y: expected a plain array, found matrix"),
+        (np.ones((2, 2)).view(np.matrix), "y: expected an array, found matrix"),
         (np.ones(1, dtype=int), "y: expected dtype float32 or float64, found int64"),
         (np.ones(1, dtype=np.float16), "y: expected dtype float32 or float64, found float16"),
         (np.ones(1, dtype=complex), "y: expected dtype float32 or float64, found complex128"),
