@@ -1,28 +1,30 @@
 r"""P23: Positive features of the softmax kernel are unbiased, and their errors are known in closed form.
 
-    SM(x, y) = exp(<x,y>) = L E exp(<w,z>) = L E cosh(<w,z>),     w ~ N(0, I),  z = x + y,  L = exp(-(|x|^2 + |y|^2) / 2)
+    SM(x, y) = exp(<x,y>) = L E exp(<w,z>) = L E cosh(<w,z>),   w ~ N(0, I),  z = x + y,  L = exp(-(|x|^2 + |y|^2) / 2)
 
     positive       MSE = (1/m) e^F SM^2 (1 - e^-F),  that is (e^F - 1) / m relative to SM^2,         F = |x+y|^2
     hyperbolic     MSE = (1/2) (1 - e^-F) times that: features of w and of -w, from m draws of w
     trigonometric  MSE = (1/2m) e^(|x|^2+|y|^2) (1 - e^-G)^2,                                        G = |x-y|^2
     orthogonal     MSE = the positive one - sum over blocks of b (b-1) SM^2 gap / m^2,               gap as in P24
 
-Where SM is small because x = -y, positive features are exact and the relative error of trigonometric ones is large; where x = y it is the
-other way round.
+Where SM is small because x = -y, positive features are exact and the relative error of trigonometric ones is large;
+where x = y it is the other way round.
 
-Source: Choromanski et al. (2021), Lemma 1 and Lemma 2 (seen): the first three lines. The fourth is derived here (P24); directions orthogonal in
-blocks of d are the paper's, its theorem is about one block.
+Source: Choromanski et al. (2021), Lemma 1 and Lemma 2 (seen): the first three lines. The fourth is derived here (P24);
+directions orthogonal in blocks of d are the paper's, its theorem is about one block.
 
-Idea of proof: <w,z> is normal with variance F, and E e^(t u) = e^(t^2 F / 2). Second moments are of the same kind, with 2z for z. Features of one
-block are dependent, and their mixed moment is E g(w1) g(w2) = SM^2 (1 - gap); features of different blocks are independent.
+Idea of proof: <w,z> is normal with variance F, and E e^(t u) = e^(t^2 F / 2). Second moments are of the same kind, with
+2z for z. Features of one block are dependent, and their mixed moment is E g(w1) g(w2) = SM^2 (1 - gap); features of
+different blocks are independent.
 
-Checked exactly: the moments of <w,z> by enumeration of multi-indices in three dimensions; means and errors of the first three lines as power
-series in F or G. Both sides are combinations of at most five exponentials, which five coefficients determine (Vandermonde); twelve are
-compared. By sampling, with the variances that the fourth moments give: means and squared errors of the library's maps and of trigonometric
-features written here, at F < 1; means and mixed moments of orthogonal features in blocks, of which the error is made. The library's
-closed forms against these formulas.
+Checked exactly: the moments of <w,z> by enumeration of multi-indices in three dimensions; means and errors of the first
+three lines as power series in F or G. Both sides are combinations of at most five exponentials, which five coefficients
+determine (Vandermonde); twelve are compared. By sampling, with the variances that the fourth moments give: means and
+squared errors of the library's maps and of trigonometric features written here, at F < 1; means and mixed moments of
+orthogonal features in blocks, of which the error is made. The library's closed forms against these formulas.
 
-Not checked by sampling: larger F. There the relative second moment is e^F and the fourth e^(6F), and no feasible number of draws shows the error (P32).
+Not checked by sampling: larger F. There the relative second moment is e^F and the fourth e^(6F), and no feasible number
+of draws shows the error (P32).
 """
 
 from __future__ import annotations
@@ -232,7 +234,7 @@ def _not_orthogonal(v: float, dim: int) -> float:
 
 
 def _blocks_sampled(cell: st.Cell, vectors: Sample) -> st.Evidence:
-    """Means of g, of g^2, and of g(w_i) g(w_j) inside a block and across blocks, g = exp(<w,z> - F/2), (size, 5) from ``vectors``."""
+    """Means of g, g^2, and g(w_i) g(w_j) inside and across blocks, g = exp(<w,z> - F/2), <w,z> (size, 5) from ``vectors``."""
     v, dim = float(np.sum((A + B) ** 2)), A.size
     inside = _not_orthogonal(v, dim)
     # E g(w_i)^2 g(w_j)^2 is the mixed moment at 2z: e^(4V) (1 - gap(4V)), by e^(-2V).
@@ -291,7 +293,7 @@ def lengths_of_root_d(cell: st.Cell) -> st.Evidence:
 
 
 def closed_forms_of_the_library(cell: st.Cell) -> st.Evidence:
-    """`mean` and `variance` of four laws, D = 1 to 14 in d = 4, against the formulas above."""
+    """`mean` and `variance` of five laws, D = 1 to 14 in d = 4, against the formulas above."""
     rng, worst, cases = np.random.default_rng(23), 0.0, 0
     x, y = rng.normal(size=(2, 32, DIM)) * 0.7
     plus, kernel = np.sum((x + y) ** 2, axis=1), np.exp(np.sum(x * y, axis=1))
@@ -307,7 +309,7 @@ def closed_forms_of_the_library(cell: st.Cell) -> st.Evidence:
         pairs = sum(b * (b - 1) for b in blocks)
         variance = kernel**2 * ((kind.moment(2, plus) - 1) / m - pairs * gap / m**2)
         found = [st.to_host(f(cell.asarray(x), cell.asarray(y))) for f in (law.mean, law.variance)]
-        # Exponents below 64 of at most 16 rounded operations each, 64 terms of a series: 2^12 roundings of the second moment.
+        # Exponents below 64 of at most 16 rounded operations, 64 terms of a series: 2^12 roundings of the second moment.
         scale = 2.0**-41 * kernel**2 * (kind.moment(2, plus) + 1)
         worst = max(worst, float(np.max(np.abs(found[1] - variance) / scale)))
         worst = max(worst, float(np.max(np.abs(found[0] - kernel) / (2.0**-41 * kernel))))

@@ -2,25 +2,30 @@ r"""P24: Orthogonal directions lower the error of positive features at least as 
 
     MSE_ort  <=  MSE_iid - 2 (m-1) / (m (d+2)) (SM - L)^2,      SM = exp(<x,y>),  L = exp(-(|x|^2 + |y|^2) / 2)
 
-    MSE_ort  =   MSE_iid - (m-1)/m SM^2 gap,    gap = E_K [1 - c_K],  c_k = prod_{i<k} (d+i) / (d+2i),  K ~ Poisson(|x+y|^2)
+    MSE_ort  =   MSE_iid - (m-1)/m SM^2 gap,    gap = E [1 - c_K],  K ~ Poisson(|x+y|^2),  c_k = prod_{i<k} (d+i) / (d+2i)
 
-m <= d positive features whose directions are exactly orthogonal and whose lengths are independent, each as that of a Gaussian vector
-(chi_d), so that every one of them alone is what it was. The second line is exact, and is what P23 samples.
+m <= d positive features whose directions are exactly orthogonal and whose lengths are independent, each as that of a
+Gaussian vector (chi_d), so that every one of them alone is what it was. The second line is exact, and is what P23
+samples.
 
-Source: Choromanski et al. (2021), Theorem 2 (seen, for every d > 0; its proof was not). The exact formula is derived here.
+Source: Choromanski et al. (2021), Theorem 2 (seen, for every d > 0; its proof was not). The exact formula is derived
+here.
 
-Proof of the formula. w1 + w2 has squared length chi^2_d + chi^2_d = chi^2_2d, because the two are orthogonal, and a uniform direction. So
-E<w1 + w2, z>^2k = 2d (2d+2) ... (2d+2k-2) (2k-1)!! |z|^2k / (d (d+2) ... (d+2k-2)), which is c_k times the moment 2^k (2k-1)!! |z|^2k of an
-independent pair. With F = |z|^2, E g(w1) g(w2) = L^2 sum_k c_k F^k / k!, against L^2 e^F = SM^2 for independent features.
+Proof of the formula. w1 + w2 has squared length chi^2_d + chi^2_d = chi^2_2d, because the two are orthogonal, and a
+uniform direction. So E<w1 + w2, z>^2k = 2d (2d+2) ... (2d+2k-2) (2k-1)!! |z|^2k / (d (d+2) ... (d+2k-2)), which is c_k
+times the moment 2^k (2k-1)!! |z|^2k of an independent pair. With F = |z|^2, E g(w1) g(w2) = L^2 sum_k c_k F^k / k!,
+against L^2 e^F = SM^2 for independent features.
 
-Proof of the inequality, for every d >= 1. (SM - L)^2 = L^2 (e^(F/2) - 1)^2 = L^2 sum_{k>=1} (1 - 2^(1-k)) F^k / k!, so it is enough that
-1 - c_k >= 2/(d+2) (1 - 2^(1-k)) for k >= 1. At k = 1 both are 0, at k = 2 both are 1/(d+2). c_k falls in k, since (d+k) / (d+2k) < 1. For d >= 2
-and k >= 3, 1 - c_k >= 1 - c_3 = 3/(d+4) >= 2/(d+2), the last because (d-2) >= 0. For d = 1 the same from k = 4 on, 1 - c_4 = 27/35 >= 2/3, and
-k = 3 directly; but there m <= d leaves one feature, both gaps are 0, and the theorem says that nothing changes.
+Proof of the inequality, for every d >= 1. (SM - L)^2 = L^2 (e^(F/2) - 1)^2 = L^2 sum_{k>=1} (1 - 2^(1-k)) F^k / k!, so
+it is enough that 1 - c_k >= 2/(d+2) (1 - 2^(1-k)) for k >= 1. At k = 1 both are 0, at k = 2 both are 1/(d+2). c_k falls
+in k, since (d+k) / (d+2k) < 1. For d >= 2 and k >= 3, 1 - c_k >= 1 - c_3 = 3/(d+4) >= 2/(d+2), the last because (d-2)
+>= 0. For d = 1 the same from k = 4 on, 1 - c_4 = 27/35 >= 2/3, and k = 3 directly; but there m <= d leaves one feature,
+both gaps are 0, and the theorem says that nothing changes.
 
-Checked exactly, in rational arithmetic: c_k from the moments of the two lengths and of two coordinates of a direction, without the chi^2_2d;
-the inequality for 1 <= d <= 64, k <= 64, and the three steps of its proof; both gaps by enclosures on a grid, with the picture. So the theorem is
-sharp to second order in |z|^2 and gives a small part of the gain at the |z|^2 of real heads (data).
+Checked exactly, in rational arithmetic: c_k from the moments of the two lengths and of two coordinates of a direction,
+without the chi^2_2d; the inequality for 1 <= d <= 64, k <= 64, and the three steps of its proof; both gaps by
+enclosures on a grid, with the picture. So the theorem is sharp to second order in |z|^2 and gives a small part of the
+gain at the |z|^2 of real heads (data).
 
 Not checked: m > d, where features come in blocks (P23), and structured matrices that are only nearly orthogonal.
 """
@@ -36,7 +41,6 @@ import numpy as np
 import schoenbat_theory as st
 
 Interval = tuple[Fraction, Fraction]
-TINY = Fraction(1, 10**12)
 
 
 def _shrink(dim: int, k: int) -> Fraction:
@@ -62,7 +66,8 @@ def _length(dim: int, k: int) -> int:
 def _pair_moments(moment_of_length: Callable[[int, int], int]) -> st.Evidence:
     """E<r1 u1 + r2 u2, e>^2k over that of an independent Gaussian pair, against c_k.
 
-    <u1,e> and <u2,e> are two coordinates of e in a random orthonormal frame: E a^2j b^2l = (2j-1)!! (2l-1)!! / (d ... (d+2(j+l)-2)).
+    <u1,e> and <u2,e> are two coordinates of e in a random orthonormal frame:
+    E a^2j b^2l = (2j-1)!! (2l-1)!! / (d ... (d+2(j+l)-2)).
     """
     cases = [(dim, k) for dim in range(2, 21) for k in range(17)]
     wrong = 0
@@ -145,20 +150,10 @@ def degrees_beyond(cell: st.Cell) -> st.Evidence:
     )
 
 
-def _series(rate: Fraction, factor: Callable[[int], Fraction]) -> Interval:
-    """Enclose sum_k rate^k / k! prod_{i<k} factor(i), where 0 < factor <= 1: beyond k = 2 rate terms at least halve."""
-    total = term = Fraction(1)
-    k = 0
-    while k < 2 * rate or term > TINY * total:
-        term *= rate * factor(k) / (k + 1)
-        total, k = total + term, k + 1
-    return total, total + term
-
-
 def _gaps(dim: int, squared: Fraction) -> tuple[Interval, Interval]:
     """Enclose the share of MSE_iid that goes with d orthogonal features: exactly, and by Theorem 2."""
-    whole, half = (_series(x, lambda _: Fraction(1)) for x in (squared, squared / 2))
-    pair = _series(squared, lambda i: Fraction(dim + i, dim + 2 * i))
+    whole, half = (st.enclose_series(x, lambda _: Fraction(1)) for x in (squared, squared / 2))
+    pair = st.enclose_series(squared, lambda i: Fraction(dim + i, dim + 2 * i))
     iid = [end * (end - 1) / (dim - 1) for end in whole]  # d MSE_iid / L^2 = e^2F - e^F, rising in e^F; over d - 1
     exact = (whole[0] - pair[1]) / iid[1], (whole[1] - pair[0]) / iid[0]
     low, high = (Fraction(2, dim + 2) * (end - 1) ** 2 for end in half)
@@ -198,7 +193,7 @@ def gaps_and_picture(cell: st.Cell) -> st.Evidence:
 
 
 def on_activations(cell: st.Cell) -> list[st.Evidence]:
-    """The share of the squared error that orthogonality removes at the median |q + k|^2 of the given heads, after d^(-1/4)."""
+    """The share of the squared error that orthogonality removes: median |q + k|^2 of the given heads, after d^(-1/4)."""
     found = []
     for head in cell.heads:
         dim = head.q.shape[1]

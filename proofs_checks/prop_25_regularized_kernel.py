@@ -1,4 +1,4 @@
-r"""P25: "The regularised softmax kernel is within 2 d^(-1/3) of the softmax kernel." False in a given dimension; P25R has what holds.
+r"""P25: "The regularised softmax kernel is within 2 d^(-1/3) of the softmax kernel." False; P25R has what holds.
 
     SM(x, y) = exp(<x,y>) = E L exp(<w,z>),  w ~ N(0, I),      z = x + y,  F = |z|^2,  L = exp(-(|x|^2 + |y|^2) / 2)
     SMREG(x, y)           = E L exp(<w,z>),  w uniform on the sphere of radius sqrt(d)
@@ -7,22 +7,26 @@ r"""P25: "The regularised softmax kernel is within 2 d^(-1/3) of the softmax ker
 
     P25:   1 - 2 d^(-1/3) <= SMREG / SM             P25R:   exp(-F^2 / (4d)) <= SMREG / SM <= 1
 
-Source: Performers, Theorem 1 (Choromanski et al. 2021, seen; its proof was not): SMREG <= SM; and if the attention matrix A, whose entries are
-values of SM, has norm at most C, then the least ratio is at least 1 - 2 d^(-1/3) + o(d^(-1/3)). That is a statement about large d, and for |z| bounded it
-is true (P25R). P25 is not the paper's: it is the same bound without the o-term, as one uses it who puts numbers in. The ratio as a Poisson
-mean and the lower bound of P25R are derived here.
+Source: Performers, Theorem 1 (Choromanski et al. 2021, seen; its proof was not): SMREG <= SM; and if the attention
+matrix A, whose entries are values of SM, has norm ||A||_inf at most C, then the least ratio is at least 1 - 2 d^(-1/3) +
+o(d^(-1/3)). That is a statement about large d, and for |z| bounded it is true (P25R). P25 is not the paper's: it is the
+same bound without the o-term, as one uses it who puts numbers in. The ratio as a Poisson mean and the lower bound of
+P25R are derived here.
 
-Proof that P25 is false. For x orthogonal to y, SM = 1 whatever their lengths: a bound on A bounds no length. Take |x|^2 = |y|^2 = sqrt(d), queries and
-keys with entries of order one after the usual d^(-1/4). Then F = 2 sqrt(d), and the ratio tends to 1/e, not to 1. So even for large d
-the o-term cannot depend on C alone; with a bound on |z| it can, and P25R gives 1 - O(1/d).
+Proof that P25 is false. For x orthogonal to y, SM = 1 whatever their lengths: a bound on A bounds no length. Take |x|^2
+= |y|^2 = sqrt(d), queries and keys with entries of order one after the usual d^(-1/4). Then F = 2 sqrt(d), and the
+ratio tends to 1/e, not to 1. So even for large d the o-term cannot depend on C alone; with a bound on |z| it can, and
+P25R gives 1 - O(1/d).
 
-Proof of P25R. A Gaussian vector is a chi_d length times a uniform direction u, independent, so E<u,e>^2k = (2k-1)!! / (d (d+2) ... (d+2k-2)) and the
-series of E exp(<w,z>) is that of the Poisson mean. Every factor is at most 1: SMREG <= SM, for d = 1 too. From 1 + t <= e^t the product is at
-least exp(-K(K-1)/d), and Jensen's inequality with E K(K-1) = (F/2)^2 ends it. Hence P25 holds where F^2 <= 8 d^(2/3), that is F^3 <= 16 sqrt(2) d.
+Proof of P25R. A Gaussian vector is a chi_d length times a uniform direction u, independent, so E<u,e>^2k = (2k-1)!! /
+(d (d+2) ... (d+2k-2)) and the series of E exp(<w,z>) is that of the Poisson mean. Every factor is at most 1: SMREG <=
+SM, for d = 1 too. From 1 + t <= e^t the product is at least exp(-K(K-1)/d), and Jensen's inequality with E K(K-1) =
+(F/2)^2 ends it. Hence P25 holds where F^2 <= 8 d^(2/3), that is F^3 <= 16 sqrt(2) d.
 
-Checked exactly: P25 at d = 27, 64, 729, 4096, by rational enclosures of both series; P25R's moments by integrating the polynomial density
-(1 - t^2)^((d-3)/2) for odd d, each step of the proof, and both inequalities together by enclosures. By sampling: spherical features at
-d = 27, F = 20 average to a seventh of SM. Data: the ratio on real heads, at the median F.
+Checked exactly: P25 at d = 64, 729, 4096, by rational enclosures of both series; P25R's moments by integrating the
+polynomial density (1 - t^2)^((d-3)/2) for odd d, each step of the proof, and both inequalities together by enclosures.
+By sampling: spherical features at d = 27, F = 20 average to a seventh of SM. Data: the ratio on real heads, at the
+median F.
 """
 
 from __future__ import annotations
@@ -37,17 +41,6 @@ import numpy as np
 import schoenbat_theory as st
 
 Interval = tuple[Fraction, Fraction]
-TINY = Fraction(1, 10**12)
-
-
-def _series(rate: Fraction, factor: Callable[[int], Fraction]) -> Interval:
-    """Enclose sum_k rate^k / k! prod_{i<k} factor(i), where 0 < factor <= 1: beyond k = 2 rate terms at least halve."""
-    total = term = Fraction(1)
-    k = 0
-    while k < 2 * rate or term > TINY * total:
-        term *= rate * factor(k) / (k + 1)
-        total, k = total + term, k + 1
-    return total, total + term
 
 
 def _exp(x: Fraction) -> Interval:
@@ -62,7 +55,7 @@ def _exp(x: Fraction) -> Interval:
 
 def _ratio(dim: int, squared: Fraction) -> Interval:
     """Enclose SMREG / SM at |z|^2 = ``squared``."""
-    series, whole = _series(squared / 2, lambda i: Fraction(dim, dim + 2 * i)), _exp(squared / 2)
+    series, whole = st.enclose_series(squared / 2, lambda i: Fraction(dim, dim + 2 * i)), _exp(squared / 2)
     return series[0] / whole[1], series[1] / whole[0]
 
 
@@ -115,7 +108,7 @@ def _sampled(cell: st.Cell, bound: float) -> st.Evidence:
     """The mean of spherical features relative to SM, d = 27, |z|^2 = 20, against [bound, 2 - bound]."""
     dim, squared = 27, Fraction(20)
     mean = float(_ratio(dim, squared)[0])
-    second = float(_series(2 * squared, lambda i: Fraction(dim, dim + 2 * i))[1] / _exp(squared)[0])
+    second = float(st.enclose_series(2 * squared, lambda i: Fraction(dim, dim + 2 * i))[1] / _exp(squared)[0])
     z = np.zeros(dim)
     z[:2] = float(squared / 2) ** 0.5
 
@@ -164,7 +157,7 @@ def nine_tenths_sampled(cell: st.Cell) -> st.Evidence:
 
 
 def _moments(formula: Callable[[int, int], Fraction]) -> st.Evidence:
-    """Moments of a coordinate of a uniform direction, odd d: integrals of t^2k (1 - t^2)^h, h = (d-3)/2, against a formula."""
+    """Moments of a coordinate of a uniform direction: integrals of t^2k (1 - t^2)^((d-3)/2), d odd, against a formula."""
     cases = [(dim, k) for dim in range(3, 22, 2) for k in range(11)]
 
     def integral(k: int, h: int) -> Fraction:
@@ -193,7 +186,7 @@ def moments_of_a_direction(cell: st.Cell) -> st.Evidence:
 
 
 def steps_of_the_proof(cell: st.Cell) -> st.Evidence:
-    """Coefficients of both series, factors at most 1, sum of the exponents, and E K(K-1): each an identity of polynomials."""
+    """Coefficients of both series, factors at most 1, sum of the exponents, E K(K-1): identities of polynomials."""
     del cell
     wrong, cases = 0, 0
     for k in range(24):

@@ -1,30 +1,34 @@
 r"""P32: Queries and keys of unit length bound the error of positive features, whatever the pair.
 
     relative MSE of m positive features = (e^F - 1) / m,  F = |x+y|^2          (P23)
-    |x| = |y| = 1:   F = 2 + 2<x,y> <= 4,  so at most (e^4 - 1) / m = 53.6 / m,  with equality where x = y and nowhere else
+    |x| = |y| = 1:   F = 2 + 2<x,y> <= 4,  so at most (e^4 - 1) / m = 53.6 / m, with equality where x = y only
 
-A relative error of 10 % (root mean square) then takes at most ceil((e^4 - 1) / 0.01) = 5360 features. Without it there is no bound that
-holds for every pair:
+A relative error of 10 % (root mean square) then takes at most ceil((e^4 - 1) / 0.01) = 5360 features. Without it there
+is no bound that holds for every pair:
 
-    entries N(0, 1), times d^(-1/4):           E e^F = (1 - 4 d^(-1/2))^(-d/2), infinite for d <= 16; 2^32 at d = 64, 9.8e15 at d = 256
-    lengths sqrt(d), times d^(-1/4), <x,y> = 0:    e^F = e^(2 sqrt d), 8.9e6 at d = 64
+    entries N(0, 1), times d^(-1/4):             E e^F = (1 - 4 d^(-1/2))^(-d/2), infinite for d <= 16;
+                                                 2^32 at d = 64, 9.8e15 at d = 256
+    lengths sqrt(d), times d^(-1/4), <x,y> = 0:  e^F = e^(2 sqrt d), 8.9e6 at d = 64
 
-and where F is large the few features that carry the mean are hardly ever drawn: at F = 16 and m = 128 the estimate is below half of SM in
-four draws of five, although it is unbiased.
+and where F is large the few features that carry the mean are hardly ever drawn: at F = 16 and m = 128 the estimate is
+below half of SM in four draws of five, although it is unbiased.
 
-What it costs: with unit lengths all weights of a row are within a factor e^2 of each other, and none exceeds e^2 / (n - 1 + e^2). It is
-attained by one key equal to the query and n - 1 keys opposite to it. Attention of normalised queries and keys is no approximation of
-softmax attention: it is another attention, without sharp rows unless relative positions bring them back.
+What it costs: with unit lengths all weights of a row are within a factor e^2 of each other, and none exceeds e^2 / (n -
+1 + e^2). It is attained by one key equal to the query and n - 1 keys opposite to it. Attention of normalised queries
+and keys is no approximation of softmax attention: it is another attention, without sharp rows unless relative positions
+bring them back.
 
-Source: "normalised positive random features" of Luo et al. (2021; abstract and introduction seen, its theorem was not). The formulas are derived
-here from Choromanski et al. (2021), Lemma 2 (seen).
+Source: "normalised positive random features" of Luo et al. (2021; abstract and introduction seen, its theorem was not).
+The formulas are derived here from Choromanski et al. (2021), Lemma 2 (seen).
 
-Idea of proof: Cauchy-Schwarz. For Gaussian entries x + y has variance 2 d^(-1/2) in each coordinate, and E exp(c chi^2_d) = (1 - 2c)^(-d/2) for
-c < 1/2, else infinite. A weight e^t / (e^t + sum of others) is largest at the largest t = 1 and the smallest others, -1.
+Idea of proof: Cauchy-Schwarz. For Gaussian entries x + y has variance 2 d^(-1/2) in each coordinate, and E exp(c
+chi^2_d) = (1 - 2c)^(-d/2) for c < 1/2, else infinite. A weight e^t / (e^t + sum of others) is largest at the largest t
+= 1 and the smallest others, -1.
 
-Checked exactly: F <= 4 for rational unit vectors; the 5360 by an enclosure of e^4; the Gaussian means by their moments, and for d = 16 that the
-partial sums have no limit. Through the library: its variance against the bound at random pairs and at x = y, the limit of the weights. By sampling: the mean at x = y;
-how often an estimate is below SM / 2. Data: features for 10 % on real heads, with lengths as they are and with unit lengths; the largest weights.
+Checked exactly: F <= 4 for rational unit vectors; the 5360 by an enclosure of e^4; the Gaussian means by their moments,
+and for d <= 16 that the partial sums have no limit. Through the library: its variance against the bound at random pairs
+and at x = y, the limit of the weights. By sampling: the mean at x = y; how often an estimate is below SM / 2. Data:
+features for 10 % on real heads, with lengths as they are and with unit lengths; the largest weights.
 
 Not checked: that a model trained with unit lengths is as good; the error after division by the denominator (P10).
 """
@@ -44,7 +48,7 @@ RELATIVE = 0.1  # the relative error that is asked for
 
 
 def _unit_pairs(limit: int, scale: Fraction = Fraction(1)) -> st.Evidence:
-    """Decide |x+y|^2 <= limit for pairs of 81 rational vectors of length ``scale`` in three dimensions, equality where x = y only."""
+    """|x+y|^2 <= limit, equality where x = y only: pairs of 81 rational vectors of length ``scale`` in three dimensions."""
     # The inverse stereographic projection of rational points is rational, and dense on the sphere.
     points = itertools.product([Fraction(i, 2) for i in range(-4, 5)], repeat=2)
     vectors = [tuple(scale * c / (1 + a * a + b * b) for c in (2 * a, 2 * b, 1 - a * a - b * b)) for a, b in points]
@@ -94,7 +98,7 @@ def features_for_ten_percent(cell: st.Cell) -> st.Evidence:
 
 
 def gaussian_entries(cell: st.Cell) -> st.Evidence:
-    """E e^F for entries N(0, 1) times d^(-1/4): the series of (1 - 4 d^(-1/2))^(-d/2), its value at d = 64 and 256, none at d = 16."""
+    """E e^F for entries N(0, 1) times d^(-1/4): (1 - 4 d^(-1/2))^(-d/2) at d = 64 and 256, no limit for d <= 16."""
     del cell
     wrong, sums = 0, dict[int, Fraction]()
     for dim, terms in ((64, 160), (256, 260)):
@@ -107,35 +111,38 @@ def gaussian_entries(cell: st.Cell) -> st.Evidence:
         ratio = c * (dim + 2 * terms) / (terms + 1)  # of later terms, falling to 2c < 1
         wrong += not (ratio < 1 and total < claimed <= total + term / (1 - ratio))
         sums[dim] = total
-    # At d = 16, 2c = 1: every term is (8 + k) / (k + 1) >= 1 times the one before it. Smaller d have larger terms yet.
-    wrong += not all(Fraction(16 + 2 * k, 2 * (k + 1)) >= 1 for k in range(64))
+    # For d <= 16, c d = 2 sqrt(d) >= 1 and 2c = 4 / sqrt(d) >= 1: no term is smaller than the one before it.
+    wrong += not all(2 * math.isqrt(d) >= 1 and Fraction(4, d) * 4 >= 1 for d in range(1, 17))
     return st.decide(
         wrong == 0,
         because="moments of chi² in rational arithmetic, tails of the series enclosed",
         measured=float(sums[64]),
         predicted=2.0**32,
-        comparisons=len(sums) + 1,
-        note=f"partial sums {float(sums[64]):.3e} at d = 64 and {float(sums[256]):.3e} at d = 256; none at d = 16",
+        comparisons=len(sums) + 16,
+        note=f"partial sums {float(sums[64]):.3e} at d = 64 and {float(sums[256]):.3e} at d = 256; none for d <= 16",
     )
 
 
 def _relative_variance(cell: st.Cell, limit: float, lengths: float = 1.0) -> st.Evidence:
-    """The library's variance over SM^2, times m, against e^limit - 1: random pairs and x = y in four dimensions, after `unit_norm`."""
-    worst, cases = 0.0, 0
+    """The library's variance over SM^2, times m, is at most e^limit - 1, and equal at x = y, after `unit_norm`."""
+    worst, least, cases = 0.0, math.inf, 0
     for dim in (2, 8, 64):
         x, y = (st.unit_norm(cell.asarray(cell.rng.normal(size=(256, dim)))) * lengths for _ in range(2))
-        for other in (x, y):
+        for other in (y, x):
             law = st.PositiveFeatures(7, orthogonal=False)
             relative = st.to_host(law.variance(x, other)) * 7 / st.to_host(law.target(x, other)) ** 2
             worst, cases = max(worst, float(relative.max())), cases + len(relative)
-    # Squares of 64 entries after one division each: F errs by less than 2^8 roundings, its exponential by e^F F times as much.
+        least = min(least, float(relative.min()))  # at x = y
+    # Squares of 64 entries after a division each: F errs by less than 2^8 roundings, its exponential e^F F times as much.
+    slack = 2.0**-45 * limit * math.exp(limit)
     return st.decide(
-        worst <= math.expm1(limit) + 2.0**-45 * limit * math.exp(limit),
+        worst <= math.expm1(limit) + slack and least >= math.expm1(limit) - slack,
         kind="deterministic",
         because="search over random pairs, and x = y; rounding bounded",
         measured=worst,
         predicted=math.expm1(limit),
         comparisons=cases,
+        note=f"at least {least:.6g} at x = y, in 2, 8 and 64 dimensions",
     )
 
 
@@ -199,8 +206,9 @@ def _largest_weight(cell: st.Cell, limit: float) -> st.Evidence:
     sign = cell.asarray(np.array([1.0, *[-1.0] * 7])[:, None])
     eye = cell.asarray(np.eye(8))
     largest = [float(st.to_host(st.kernel_attention(q, keys, eye, "exp")).max()) for keys in (k, q * sign)]
+    slack = 2.0**-44 * limit  # sums of eight and of four numbers, one exponential
     return st.decide(
-        max(largest) <= limit * (1 + 2.0**-44),  # sums of eight and of four numbers, one exponential
+        max(largest) <= limit + slack and largest[1] >= limit - slack,
         kind="deterministic",
         because="random keys, and the extreme ones; rounding bounded",
         measured=max(largest),
@@ -226,7 +234,7 @@ def _squared_sums(q: np.ndarray, k: np.ndarray) -> np.ndarray:
 
 
 def features_on_activations(cell: st.Cell) -> list[st.Evidence]:
-    """Features for 10 % error, (e^F - 1) / 0.01, of the given heads: times d^(-1/4) as softmax attention takes them, and of unit length."""
+    """Features for 10 % error, (e^F - 1) / 0.01, of the given heads: times d^(-1/4), and of unit length."""
     found, medians = list[st.Evidence](), dict[str, list[float]]()
     for head in cell.heads:
         factor = head.q.shape[1] ** -0.25

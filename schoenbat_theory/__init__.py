@@ -44,7 +44,7 @@ from schoenbat_theory.bounds import maclaurin_range
 from schoenbat_theory.checks import check_mean, check_rate, check_tail
 from schoenbat_theory.declare import mean_is
 from schoenbat_theory.degrees import FixedDegrees, GeometricDegrees
-from schoenbat_theory.enumeration import central_moments, product_moment, sign_vectors
+from schoenbat_theory.enumeration import central_moments, enclose_series, product_moment, sign_vectors
 from schoenbat_theory.environment import version as _version
 from schoenbat_theory.features import (
     MaclaurinDraw,
@@ -93,6 +93,7 @@ __all__ = [
     "clipped_bias",
     "decide",
     "draw_landmarks",
+    "enclose_series",
     "feature_attention",
     "gaussian_attention",
     "gaussian_gram",

@@ -1,14 +1,18 @@
-"""Exact answers by enumeration: every sign vector, every power, no sampling."""
+"""Exact answers: every sign vector, every power, series between rational bounds; no sampling."""
 
 from __future__ import annotations
 
 import itertools
+import math
+from collections.abc import Callable
+from fractions import Fraction
 
 import numpy as np
 
+from schoenbat_theory.arrays import require_real
 from schoenbat_theory.kernels import DotProductKernel, get_kernel
 
-__all__ = ["central_moments", "product_moment", "sign_vectors"]
+__all__ = ["central_moments", "enclose_series", "product_moment", "sign_vectors"]
 
 LARGEST = 20  # 2^20 sign vectors of length 20 are 168 MB in float64
 
@@ -60,3 +64,27 @@ def central_moments(
         raw.append(np.sum(2.0 ** ((n + 1) * (k - 1)) * a**k * moment**n, axis=-1))
     mean, second, third, fourth = raw
     return second - mean**2, fourth - 4 * mean * third + 6 * mean**2 * second - 3 * mean**4
+
+
+def enclose_series(rate: Fraction | int, factor: Callable[[int], Fraction | int]) -> tuple[Fraction, Fraction]:
+    """Return rational bounds of sum_{k >= 0} rate^k / k! prod_{i<k} factor(i), apart by at most 10^-12 of the sum.
+
+    ``rate``    a finite number >= 0, taken exactly
+    ``factor``  i -> a Fraction or int in (0, 1]; 1 throughout gives exp(rate), (b+i)/(c+i) with b <= c 1F1(b; c; rate)
+
+    Raises ``TypeError`` or ``ValueError`` for another ``rate``, ``ValueError`` for another factor.
+
+    >>> low, high = enclose_series(1, lambda i: 1)
+    >>> round(float(low), 9), low < high
+    (2.718281828, True)
+    """
+    require_real("rate", rate, "a finite number >= 0", lambda x: 0 <= x < math.inf)
+    total = term = Fraction(1)
+    k, rate = 0, Fraction(rate)
+    # Beyond k = 2 rate terms at least halve, so that all those left add up to the last one at most.
+    while k < 2 * rate or term > total / 10**12:
+        if not 0 < (found := factor(k)) <= 1:
+            raise ValueError(f"factor: expected numbers in (0, 1], found {found} at {k}")
+        term *= rate * found / (k + 1)
+        total, k = total + term, k + 1
+    return total, total + term

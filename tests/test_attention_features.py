@@ -12,6 +12,7 @@ from schoenbat_theory import (
     feature_attention,
     to_host,
 )
+from schoenbat_theory.attention.underflow import recompute_lost_rows
 
 U = 2.0**-53
 
@@ -142,11 +143,11 @@ def test_a_masked_key_is_never_looked_at(asarray, rng, causal, bad):
 
 @pytest.mark.parametrize("weighted", [False, True])
 def test_later_keys_change_nothing_bit_for_bit(rng, weighted):
-    n = 1030  # three blocks
+    n = 1030  # nine blocks
     q, k, v = rng.normal(size=(n, 3)), rng.normal(size=(n, 3)), rng.normal(size=(n, 2))
     weights = rng.normal(size=n) if weighted else None
     out = feature_attention(q, k, v, positive, causal=True, key_log_weights=weights)
-    for i in (0, 1, 510, 511, 512, 1023, 1024, 1028):
+    for i in (0, 1, 127, 128, 510, 511, 512, 1023, 1024, 1028):
         later = np.arange(n) > i
         new = [np.where(later[:, None], x + 5, x) for x in (k, v)]
         heavier = np.where(later, 1e3, weights) if weighted else None
@@ -343,7 +344,7 @@ def allowed(q, k, v, phi, weights, out, logs=0.0, u=U):
     """Logarithms of features err by delta, so weights by a factor within e^(4 delta); sums of D, m and a few by u each.
 
     Backward error of an inner product, d u |w| |x|, of |x|^2 / 2, of a sum of four such parts, twice; ``logs`` is the
-    largest log-weight. Underflow adds 6 eps of the largest value (`recompute_lost_rows`).
+    largest log-weight. Underflow adds 7 eps of the largest value, here near 1 (`recompute_lost_rows`).
     """
     d, m = q.shape[-1], k.shape[-2]
     longest = [np.linalg.norm(x.astype(np.float64), axis=-1).max() for x in (q, k)]
@@ -422,13 +423,33 @@ def test_a_lost_row_of_one_item_changes_no_bit_of_another(rng):
         assert np.array_equal(feature_attention(*far, v, phi, causal=causal)[0], out[0])
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_rows_are_computed_again_below_the_threshold_and_nowhere_else(rng, dtype):
+    phi, finfo = PositiveFeatures(16).draw(3, rng), np.finfo(dtype)
+    x, v = rng.normal(size=(5, 3)).astype(dtype), rng.normal(size=(5, 2)).astype(dtype)
+    limit = 16 * 5 * float(finfo.smallest_normal) / float(finfo.eps)  # D m tiny / eps
+    share = np.array([0.0, 0.5, 0.999, 1.0, 2.0])
+    logs = lambda r: phi.log(x[r.start : r.stop])
+    for visible in (None, np.array([True, False, True, True, True])):
+        sums = AttentionSums(np.full((5, 2), 7, dtype), (share * limit).astype(dtype), visible)
+        recompute_lost_rows(sums, logs, lambda r: (logs(r), None), v, width=16, causal=False)
+        lost = (share < 1) if visible is None else (share < 1) & visible
+        assert np.array_equal(np.any(sums.numerator != 7, axis=-1), lost)
+        assert np.array_equal(sums.denominator >= 1, lost)  # the largest weight is 1
+
+
 def test_without_logarithms_such_rows_would_be_lost(rng, monkeypatch):
     phi = PositiveFeatures(16).draw(4, rng)
     q, k, v = (
         x.astype(np.float32) for x in (rng.normal(size=(6, 4)), rng.normal(size=(7, 4)), rng.normal(size=(7, 2)))
     )
     lost = []
-    monkeypatch.setattr(module, "recompute_lost_rows", lambda sums, *rest, **options: lost.append(sums.denominator))
+
+    def recompute(sums, log_q, log_k, v, *, width, causal):
+        assert (width, causal) == (16, False)
+        lost.append(sums.denominator)
+
+    monkeypatch.setattr(module, "recompute_lost_rows", recompute)
     feature_attention(q, k, v, phi)
     assert np.all(lost[0] > 0.1)
     with pytest.raises(ArithmeticError, match="the attention weights of 6 rows sum to exactly 0"):
@@ -438,7 +459,7 @@ def test_without_logarithms_such_rows_would_be_lost(rng, monkeypatch):
 @pytest.mark.parametrize("length", [1.0, 30.0, 300.0])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_later_keys_of_any_length_change_no_bit(rng, length, weighted):
-    n = 600  # two blocks
+    n = 600  # five blocks
     phi = PositiveFeatures(8).draw(3, rng)
     first = length * np.eye(3)[0]
     q, k, v = first + rng.normal(size=(n, 3)), rng.normal(size=(n, 3)) - first, rng.normal(size=(n, 2))
@@ -446,7 +467,7 @@ def test_later_keys_of_any_length_change_no_bit(rng, length, weighted):
     q, k, v = (x.astype(np.float32) for x in (q, k, v))
     weights = rng.normal(size=n).astype(np.float32) if weighted else None
     out = feature_attention(q, k, v, phi, causal=True, key_log_weights=weights)
-    for i in (0, 300, 511, 512, 598):
+    for i in (0, 127, 128, 300, 511, 512, 598):
         later = np.arange(n) > i
         for factor in (-1, 0, 1e3):
             new = np.where(later[:, None], np.float32(factor) * k, k), np.where(later[:, None], np.float32(1e6), v)
@@ -475,6 +496,16 @@ def test_a_scaled_map_may_meet_one_that_is_not(rng):
             units = 8 * U * (16 + 6 + 50 + 2 * signed.degrees.max() * 5)
             size = (sizes[0] + np.abs(found) * sizes[1][:, None]) / np.abs(denominator)[:, None]
             assert np.all(np.abs(found - ratio(numerator, denominator)) <= units * size)
+
+
+def test_lost_rows_of_a_map_without_logarithms_are_refused(rng):
+    phi = PositiveFeatures(16).draw(3, rng)
+    q, k, v = rng.normal(size=(5, 3)) + 600, rng.normal(size=(6, 3)) - 600, rng.normal(size=(6, 2))
+    plain = lambda x: phi.scaled(x)[0]  # the map of queries without its scales, which cancel
+    for causal in (False, True):
+        assert np.isfinite(feature_attention(q, k, v, (phi, phi), causal=causal)).all()
+        with pytest.raises(ArithmeticError, match="the attention weights of 5 rows sum to exactly 0"):
+            feature_attention(q, k, v, (plain, phi), causal=causal)
 
 
 def test_scaled_features_may_be_signed(rng):

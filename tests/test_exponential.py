@@ -207,6 +207,7 @@ def test_closed_forms_are_elementwise_and_keep_library_and_dtype(asarray, rng):
     for dtype in (np.float32, np.float64):
         there = asarray(x.astype(dtype)), asarray(y.astype(dtype))
         for name in ("target", "mean", "variance", "second_moment"):
+            assert isinstance(getattr(law, name)(there[0][0, 0, :], there[1][0, :]), type(there[0]))  # no scalar
             found, host = getattr(law, name)(*there), getattr(law, name)(x.astype(dtype), y.astype(dtype))
             assert type(found) is type(there[0])
             assert found.dtype == there[0].dtype
@@ -292,6 +293,18 @@ def test_a_feature_is_its_formula(asarray, rng, law):
     assert np.all(np.abs(features * np.exp(log_scale)[..., None] / exact - 1) <= 2 * units)
 
 
+def test_one_draw_serves_every_dtype_and_device_in_turn():
+    strict = pytest.importorskip("array_api_strict")
+    law, x = PositiveFeatures(8, tilt=-0.1), np.ones((2, 3)) / 4
+    phi = law.draw(3, 0)
+    devices = [strict.Device(name) for name in ("CPU_DEVICE", "device1")]
+    for dtype in ("float64", "float32", "float64"):
+        for here in (x.astype(dtype), *(strict.asarray(x.astype(dtype), device=device) for device in devices)):
+            found = phi(here)
+            assert (found.dtype, found.device) == (here.dtype, here.device)
+            assert np.array_equal(to_host(found), to_host(law.draw(3, 0)(here)))
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_scaled_features_do_not_overflow(asarray, rng, dtype):
     phi = PositiveFeatures(8).draw(3, 0)
@@ -332,10 +345,12 @@ def test_estimates_have_the_mean_and_variance_of_the_law(law):
 
 def test_pairs_of_a_replicate_share_its_draw_and_replicates_do_not():
     law, x = PositiveFeatures(4), np.array([0.5, 0.25])
-    twice = law.estimates(np.stack([x, x]), x, rng=0, size=5)
-    assert twice.shape == (5, 2)
-    assert np.array_equal(twice[:, 0], twice[:, 1])
-    assert len(set(twice[:, 0])) == 5
+    for pair in ((np.stack([x, x]), x), (x, np.stack([x, x]))):
+        for size in (2, 5):
+            twice = law.estimates(*pair, rng=0, size=size)
+            assert twice.shape == (size, 2)
+            assert np.array_equal(twice[:, 0], twice[:, 1])
+            assert len(set(twice[:, 0])) == size
 
 
 # Fit
@@ -387,8 +402,10 @@ def test_fit_names_what_it_cannot_use(q, k, words):
         (lambda: PositiveFeatures(4).draw(3, 0, shape=(-1,)), "shape: expected an int >= 0, found -1"),
         (lambda: PositiveFeatures(4).draw(3, 0)(np.ones((2, 4))), r"x: expected shape \(\.\.\., n, 3\), found \(2, 4\)"),
         (lambda: PositiveFeatures(4).draw(3, 0).scaled(np.ones(3)), r"x: expected shape \(\.\.\., n, 3\), found \(3,\)"),
+        (lambda: PositiveFeatures(4).draw(3, 0, shape=(2,))(np.ones((5, 1, 3))), r"broadcast: draw \(2,\), x \(5,\)"),
         (lambda: PositiveFeatures(4).draw(1, 0)(np.full((1, 1), np.nan)), "x: expected finite entries, found nan"),
         (lambda: PositiveFeatures(4).mean(np.ones(2), np.ones(3)), r"x, y: expected \(\.\.\., d\) with one d"),
+        (lambda: PositiveFeatures(4).variance(np.ones(0), np.ones(0)), "d, the last axis of x and y: expected an int >= 1"),
         (lambda: PositiveFeatures(4).variance(np.ones(2), np.array([1, np.inf])), "y: expected finite entries, found inf"),
         (lambda: PositiveFeatures(4).estimates(np.ones(2), np.ones(2), rng=0, size=0), "size: expected an int >= 1"),
         (lambda: PositiveFeatures(4).estimates(np.ones(2), np.ones(3), rng=0, size=1), "x, y: expected"),

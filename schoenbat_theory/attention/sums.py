@@ -40,6 +40,7 @@ __all__ = [
 ]
 
 TOKENS = 512  # tokens per block: their features, 256 wide in float32, fill half a megabyte
+CAUSAL_TOKENS = 128  # of the causal form, where a block of b tokens has b^2 scores besides
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,8 +172,8 @@ def accumulate(
 ) -> tuple[AttentionSums, Array | None]:
     """Return the sums, each row divided by exp(log scale of the row), and those log scales (..., n).
 
-    ``features_q`` gives the features of a block of queries, ``features_k`` those of a block of keys and their log-weights
-    (..., b), ``None`` if nothing is weighted. The scale is the largest log-weight that the row sees; ``None`` likewise.
+    ``features_q`` gives the features of a block of queries, ``features_k`` those of a block of keys and their
+    log-weights (..., b), ``None`` if nothing is weighted. The scale is the largest log-weight that the row sees; ``None`` likewise.
     """
     xp, m = namespace(v), v.shape[-2]
     sums = xp.empty((*problem.lead, problem.n, v.shape[-1] + 1), dtype=v.dtype, device=device_of(v))
@@ -182,7 +183,7 @@ def accumulate(
         for columns in blocks(m, TOKENS):
             phi_k, weights = features_k(columns)
             state.add(phi_k, with_ones(v, columns), weights)
-    for rows in blocks(problem.n, TOKENS):
+    for rows in blocks(problem.n, CAUSAL_TOKENS if problem.causal else TOKENS):
         phi_q = features_q(rows)
         block, top = state.read(phi_q, sums.shape[-1]), state.top
         columns = range(rows.start, min(rows.stop, m))

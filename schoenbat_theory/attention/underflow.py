@@ -34,9 +34,10 @@ def recompute_lost_rows(
     m D exponentials.
     """
     xp, n, m = namespace(v), sums.denominator.shape[-1], v.shape[-2]
-    # A denominator is a sum over D features and m keys of products of three factors in [0, 1]: feature, feature, weight.
-    # Each factor and each of the two products loses at most tiny, the smallest normal number, and so does an entry of
-    # the state of keys when a block rescales it: 6 D m tiny in all. Above D m tiny / eps that is 6 eps of the sum.
+    # A denominator sums, over D features and m keys, products of factors in [0, 1]: two features, a weight, and what
+    # later blocks rescale it by. Each of these four loses at most tiny, the smallest normal number, and so does each of
+    # the two products (rescaling an entry, once a block, is left): less than 7 D m tiny. Above D m tiny / eps that is
+    # 7 eps of the sum. Numerators lose as much in units of 1: values far below 1 keep fewer digits there.
     finfo = xp.finfo(v.dtype)
     lost = sums.denominator < width * m * float(finfo.smallest_normal) / float(finfo.eps)
     if sums.visible is not None:

@@ -3,8 +3,8 @@ r"""Positive random features: exponentials of Gaussian projections, whose inner 
     phi_j(x) = (1-4A)^(d/4) exp(A |w_j|^2 + sqrt(1-4A) <w_j, x> - |x|^2/2) / sqrt(m),    w_j ~ N(0, I)
 
 The tilt A < 1/4 leaves the mean as it is: completing the square in E exp(2A |w|^2 + sqrt(1-4A) <w, x+y>) gives
-(1-4A)^(-d/2) exp(|x+y|^2/2). A = 0 is the positive map of Performers (Choromanski et al. 2021, Lemma 1); the tilt is
-that of Likhosherstov et al. (2022), whose text was not seen. Sources are quoted from memory; the moments are derived here.
+(1-4A)^(-d/2) exp(|x+y|^2/2). A = 0 is the positive map of Performers (Choromanski et al. 2021, Lemma 1, seen); the tilt
+is that of Likhosherstov et al. (2022), whose text was not seen. The moments are derived here.
 """
 
 from __future__ import annotations
@@ -95,17 +95,17 @@ class PositiveFeatures:
         )
 
     def target(self, x: Array, y: Array) -> Array:
-        """Return exp(<x, y>), the kernel that the map is made for; ``inf`` beyond float64."""
+        """Return exp(<x, y>), the kernel that the map is made for; ``inf`` beyond the dtype."""
         _, t, _ = self._pairs(x, y)
         with np.errstate(over="ignore"):
             return asarray_like(np.exp(t), x)
 
     def mean(self, x: Array, y: Array) -> Array:
-        """Return E<phi(x), phi(y)> = exp(<x, y>), whatever the tilt; ``inf`` beyond float64."""
+        """Return E<phi(x), phi(y)> = exp(<x, y>), whatever the tilt; ``inf`` beyond the dtype."""
         return self.target(x, y)
 
     def variance(self, x: Array, y: Array) -> Array:
-        r"""Return the variance of <phi(x), phi(y)> at full width, ``inf`` where it is infinite or beyond float64.
+        r"""Return the variance of <phi(x), phi(y)> at full width, ``inf`` where it is infinite or beyond the dtype.
 
             (1/m) (E h^2 - SM^2) - (SM^2 / m^2) sum_blocks b (b-1) gap,    SM = exp(<x, y>)
 
@@ -113,20 +113,17 @@ class PositiveFeatures:
         P = ((rho+1) / (2 sqrt rho))^d:  E g(w)^2 = SM^2 P exp(rho F) and E g(w) g(-w) = SM^2 P exp(-F), infinite for
         A >= 1/8. gap is `orthogonal_gap`, counted for the b (b-1) ordered pairs of each orthogonal block of b.
 
-        Source: A = 0 without blocks is Lemma 2 of Choromanski et al. (2021), from memory; the rest is not in the sources
-        seen.
+        Source: A = 0 without blocks is Lemma 2 of Choromanski et al. (2021), seen; the rest is not in the sources seen.
         """
-        dim, t, squared = self._pairs(x, y)
-        log_variance = 2 * t + log_relative_variance(
-            squared, dim, tilt=self.tilt, hyperbolic=self.hyperbolic, blocks=self._blocks(dim)
-        )
+        t, log_relative = self._log_moments(x, y)
         with np.errstate(over="ignore"):
-            return asarray_like(np.exp(log_variance), x)
+            return asarray_like(np.exp(2 * t + log_relative), x)
 
     def second_moment(self, x: Array, y: Array) -> Array:
-        """Return E<phi(x), phi(y)>^2 = variance + mean^2 at full width, ``inf`` where it is infinite or beyond float64."""
+        """Return E<phi(x), phi(y)>^2 = variance + mean^2 at full width, ``inf`` where the variance is or it overflows."""
+        t, log_relative = self._log_moments(x, y)
         with np.errstate(over="ignore"):
-            return self.variance(x, y) + self.mean(x, y) ** 2
+            return asarray_like(np.exp(2 * t + log_relative) + np.exp(2 * t), x)
 
     def estimates(self, x: Array, y: Array, *, rng: Any, size: int) -> Array:
         """Return ``size`` independent replicates of <phi(x), phi(y)>, (size, ...), for ``x``, ``y`` (..., d).
@@ -176,10 +173,18 @@ class PositiveFeatures:
         full, rest = divmod(n_draws, dim)
         return [dim] * full + [rest] * (rest > 0)
 
+    def _log_moments(self, x: Array, y: Array) -> tuple[np.ndarray, np.ndarray]:
+        """Return the logarithms of the mean and of variance / mean^2, on the host."""
+        dim, t, squared = self._pairs(x, y)
+        return t, log_relative_variance(
+            squared, dim, tilt=self.tilt, hyperbolic=self.hyperbolic, blocks=self._blocks(dim)
+        )
+
     def _pairs(self, x: Array, y: Array) -> tuple[int, np.ndarray, np.ndarray]:
         """Return d, <x, y> and |x + y|^2 on the host in float64."""
         check_vectors(x=x, y=y)
         check_finite(x=x, y=y)
+        require_int("d, the last axis of x and y", x.shape[-1], 1)
         a, b = (to_host(one).astype(np.float64) for one in (x, y))
         with np.errstate(over="ignore", invalid="ignore"):
             t, squared = np.sum(a * b, axis=-1), np.sum((a + b) ** 2, axis=-1)

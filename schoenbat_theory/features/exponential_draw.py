@@ -15,6 +15,7 @@ from schoenbat_theory.arrays import (
     Array,
     all_finite,
     asarray_like,
+    broadcast_shapes,
     check_finite,
     check_floating,
     device_of,
@@ -63,7 +64,7 @@ class PositiveDraw:
         name: str,
         rng: np.random.Generator,
     ) -> PositiveDraw:
-        """Draw the vectors: blocks of the given sizes, each at most ``dim``, orthogonal within, chi norms throughout."""
+        """Draw the vectors: blocks of the given sizes, at most ``dim`` each, orthogonal within; all norms are chi."""
         groups = [(size, len(list(group))) for size, group in itertools.groupby(blocks)]
         rows = [_block(rng, (*shape, count), size, dim).reshape(*shape, count * size, dim) for size, count in groups]
         return cls(np.concatenate(rows, axis=-2), tilt, hyperbolic, name)
@@ -107,10 +108,10 @@ class PositiveDraw:
         self._check(x)
         check_finite(x=x)
         logs, half = self._logs(x)
-        out = logs - half[..., None]
-        if not all_finite(out):
+        logs -= half[..., None]
+        if not all_finite(logs):
             raise ValueError(f"x: finite, but logarithms of features overflow {x.dtype}; scale x down or use float64")
-        return out
+        return logs
 
     @np.errstate(all="ignore")
     def scaled(self, x: Array) -> tuple[Array, Array]:
@@ -124,7 +125,8 @@ class PositiveDraw:
         xp = namespace(x)
         logs, half = self._logs(x)
         top = xp.max(logs, axis=-1)
-        return xp.exp(logs - top[..., None]), top - half
+        logs -= top[..., None]
+        return xp.exp(logs), top - half
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the draw to ``path`` as .npz, without pickle and whole or not at all; see `load_draw`."""
@@ -141,15 +143,17 @@ class PositiveDraw:
         check_floating(x=x)
         if x.ndim < 2 or x.shape[-1] != self.dim:
             raise ValueError(f"x: expected shape (..., n, {self.dim}), found {tuple(x.shape)}")
+        broadcast_shapes(draw=self.shape, x=tuple(x.shape[:-2]))
 
     def _logs(self, x: Array) -> tuple[Array, Array]:
         """Return the logarithms without their part -|x|^2/2, (..., n, D), and |x|^2/2, (..., n)."""
         xp = namespace(x)
         matrix, offset = self._matrix(x)
-        projections = x @ matrix
+        logs = x @ matrix
         if self.hyperbolic:
-            projections = xp.concat([projections, -projections], axis=-1)
-        return projections + offset, xp.sum(x * x, axis=-1) / 2
+            logs = xp.concat([logs, -logs], axis=-1)
+        logs += offset
+        return logs, xp.sum(x * x, axis=-1) / 2
 
     def _matrix(self, x: Array) -> tuple[Array, Array]:
         """Return sqrt(1-4A) w as (*shape, d, m), and what does not depend on x as (*shape, 1, D); kept per device."""
@@ -164,7 +168,7 @@ class PositiveDraw:
 
 
 def _block(rng: np.random.Generator, lead: tuple[int, ...], size: int, dim: int) -> np.ndarray:
-    """Return (*lead, size, dim): each row N(0, I), the directions of a block exactly orthogonal, the norms independent."""
+    """Return (*lead, size, dim): every row N(0, I), directions of a block exactly orthogonal, norms independent."""
     if size == 1:
         return rng.standard_normal((*lead, 1, dim))
     q, r = np.linalg.qr(rng.standard_normal((*lead, dim, size)))

@@ -22,7 +22,8 @@ def optimal_tilt(squared_norm: Any, dim: int) -> Any:
 
     It is the minimiser over A < 1/8 of ((rho+1) / (2 sqrt rho))^d exp(rho |x+y|^2), rho = 1/(1-8A). Orthogonal blocks
     take off the same whatever the tilt, so it is best for them too; hyperbolic pairs have a minimiser of their own.
-    Raises ``ValueError`` for what is negative or not finite. Source: Likhosherstov et al. (2022), not seen; derived here.
+    Raises ``ValueError`` for what is negative or not finite. Source: Likhosherstov et al. (2022), not seen; derived
+    here.
 
     >>> optimal_tilt(0.0, 64), round(optimal_tilt(16.0, 64), 4)
     (0.0, -0.0976)
@@ -36,14 +37,15 @@ def optimal_tilt(squared_norm: Any, dim: int) -> Any:
 def orthogonal_gap(squared_norm: Any, dim: int) -> Any:
     r"""Return 1 - E g(w) g(w') / exp(2<x, y>) for orthogonal w and w' with independent chi_d norms, in [0, 1].
 
-        gap = 1 - e^-F 1F1(d; d/2; F/2) = E[1 - c_K],    K ~ Poisson(F),    c_k = prod_{i<k} (d+i) / (d+2i),    F = |x+y|^2
+        gap = 1 - e^-F 1F1(d; d/2; F/2) = E[1 - c_K],   K ~ Poisson(F),  F = |x+y|^2,  c_k = prod_{i<k} (d+i) / (d+2i)
 
     ``squared_norm``  F >= 0, a number or a host array;  ``dim``  d;  returns a float or an array of that shape
 
     w + w' has a uniform direction and a chi_2d norm, and its moments give the series; the tilt cancels. Each pair of
-    orthogonal features has the covariance -gap exp(2<x, y>). About F^2 / (2d+4) for small F; it rounds to 1 for large F.
-    All terms are positive, so the relative error is that of one of them, whose logarithm has parts as large as k log k for
-    k about F + d. Raises ``ValueError`` for what is negative or not finite. Not in the sources seen; Choromanski et al. (2021), Theorem 2 (from memory) bound it below.
+    orthogonal features has the covariance -gap exp(2<x, y>). About F^2 / (2d+4) for small F, near 1 for large F.
+    All terms are positive, so the relative error is that of one of them, whose logarithm has parts as large as k log k
+    for k about F + d. Raises ``ValueError`` for what is negative or not finite. Source: not in those seen; Theorem 2 of
+    Choromanski et al. (2021), seen, bounds it below.
 
     >>> orthogonal_gap(0.0, 4), round(orthogonal_gap(1.0, 4), 6)
     (0.0, 0.064932)
@@ -53,8 +55,8 @@ def orthogonal_gap(squared_norm: Any, dim: int) -> Any:
     # c_k <= (2/3)^(k-d), as factors with i >= d are <= 2/3; hence 1 - gap <= (3/2)^d e^(-F/3), below u/8 from here on.
     largest = 3 * (dim * math.log(1.5) + 56 * math.log(2))
     squared = np.minimum(squared, largest)
-    # Chernoff: P(K >= F + s) <= exp(-s^2 / (2F + 2s/3)) = e^-L. The sum is at least P(K = 2) / (d+2), F^2 / (6d + 12) at
-    # F = 1 and below; at F > 1 it is more than at 1. So 2^-56 of it is left out at most. Smaller F leave out less.
+    # Chernoff: P(K >= F + s) <= exp(-s^2 / (2F + 2s/3)) = e^-L. The sum is at least P(K = 2) / (d+2), so F^2 / (6d + 12)
+    # for F <= 1; beyond it is more than at 1. So 2^-56 of it is left out at most. Smaller F leave out less.
     top = max(float(squared.max(initial=0.0)), 1.0)
     left = 56 * math.log(2) + math.log(6 * dim + 12)
     last = math.ceil(top + left / 3 + math.sqrt(left**2 / 9 + 2 * left * top))
