@@ -1,4 +1,4 @@
-"""The command line: ``schoenbat-theory verify | list | show``.
+"""The command line: ``schoenbat-theory verify | list | show | power | bench``.
 
 Exit codes: 0 every verdict is the expected one; 1 one is not; 2 usage or unreadable input; 3 undecided
 propositions remain; 130 interrupted; 141 the reader of standard output has gone, e.g. ``| head``.
@@ -99,6 +99,16 @@ def _parser() -> argparse.ArgumentParser:
     four.add_argument("--out", metavar="DIR", help="write power.json (or widths.json) and figures/ there")
     four.add_argument("--json", action="store_true", help="print the JSON document and nothing else")
     four.set_defaults(run=_power)
+
+    five = commands.add_parser(
+        "bench",
+        help="time, memory and error of the systems against the length of a sequence",
+        description="Time every method of some scenes at the same lengths, with its memory and its error.",
+    )
+    five.add_argument("scenes", nargs="*", metavar="SCENE", help="scenes; none: all that are installed")
+    five.add_argument("--quick", action="store_true", help="short sequences only: a few seconds")
+    five.add_argument("--out", metavar="DIR", help="write systems.jsonl and figures/ there")
+    five.set_defaults(run=_bench)
     return parser
 
 
@@ -150,6 +160,19 @@ def _power(options: argparse.Namespace) -> int:
     else:
         print(found.table())
     return found.exit_code
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from schoenbat_theory.benchmark import bench
+
+    with contextlib.nullcontext() if options.out is None else _writable(options.out) as out:
+        unfinished = None if out is None else out / "unfinished.jsonl"  # beside the old record until it is whole
+        found = bench(options.scenes or None, quick=options.quick, progress=sys.stderr.isatty(), keep=unfinished)
+        if unfinished is not None:
+            found.save(unfinished.parent)
+            unfinished.unlink()
+    print(found.table())
+    return 0
 
 
 def _list(options: argparse.Namespace) -> int:

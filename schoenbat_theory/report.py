@@ -17,6 +17,7 @@ import jinja2
 from markupsafe import Markup
 
 from schoenbat_theory import plots
+from schoenbat_theory.chapters import Chapter, chapters
 from schoenbat_theory.environment import environment
 from schoenbat_theory.files import slug, unused, write_whole
 from schoenbat_theory.markup import decimal, inline_math
@@ -58,6 +59,10 @@ class Section:
     decisive: list[Evidence]
     data: list[Evidence]
 
+    def belongs(self, chapter: Chapter) -> bool:
+        """Whether ``chapter`` is about a system that this proposition is of."""
+        return any(one is self.outcome for one in chapter.outcomes)
+
     def key(self, evidence: Evidence) -> str:
         """Return a name for the figure of ``evidence`` that no other figure of the page has."""
         everything = [*self.decisive, *self.data]
@@ -85,6 +90,7 @@ def page(report: Report) -> str:
     return template.render(
         report=report,
         sections=sections,
+        chapters=chapters(report),
         verdicts=VERDICTS,
         status=STATUS[report.status],
         kinds=KINDS,

@@ -26,7 +26,7 @@ MATHEMATICS = [
 ]
 EVIDENCE = [["confidence", "sampling"], ["propositions"], ["checks"], ["declare"]]
 ROOF = [
-    ["ledger", "loading", "results", "plots", "report", "testing"],
+    ["chapters", "ledger", "loading", "results", "plots", "report", "systems", "testing", "timings"],
     ["cells"],
     ["cluster", "sweep"],
     ["verify", "compare", "benchmark", "power", "lab", "site"],

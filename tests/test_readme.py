@@ -32,14 +32,14 @@ def test_the_snippets_run():
     rng = np.random.default_rng(0)
     names = dict(zip("qkv", rng.normal(size=(3, 2, 9, 64)) / 8, strict=True), st=st)
     names |= dict(zip("xy", rng.normal(size=(2, 64)) / 8, strict=True))
-    for block in PYTHON[:2]:
+    for block in PYTHON[:3]:
         exec(block, names)
-    assert names["out"].shape == (2, 9, 64)
+    assert names["out"].shape == names["sky"].shape == names["rel"].shape == (2, 9, 64)
     assert names["half"](1.0) == 2.0
 
 
 def test_what_a_user_brings_is_examined_in_under_ten_lines(capsys):
-    own, feature_map, door = PYTHON[2:]
+    own, feature_map, door = PYTHON[3:]
     for block in (own, feature_map):
         names = {}
         assert sum(bool(line.strip()) for line in block.splitlines()) < 10
@@ -98,6 +98,9 @@ def test_the_power_of_the_checks_is_that_of_the_record():
             "P13: share of rows whose denominator is not positive",
             "on activations: rows with a denominator <= 0, as they",
         ),
+        ("P28V: landmarks that Skyformer's theorem asks for", "asked on heads: asked / available"),
+        ("P32: positive features for 10 % error", "features on activations: features for 10 % error, as they are:"),
+        ("P32: the same with queries and keys of length 1", "features on activations: features for 10 % error, unit norms:"),
     ],
 )
 def test_the_numbers_are_those_of_the_record(row: str, quantity: str):
@@ -110,5 +113,5 @@ def test_the_numbers_are_those_of_the_record(row: str, quantity: str):
         if evidence["name"].startswith(quantity)
     ]
     assert len(found) == 8
-    formats = "{:.0e}" if "e" in printed[0] else "{:.3f}"
+    formats = "{:.0e}" if "e" in printed[0] else "{:.3f}" if float(printed[0]) < 1 else "{:.3g}"
     assert printed == [formats.format(min(found)), formats.format(max(found))]

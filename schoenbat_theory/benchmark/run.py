@@ -1,0 +1,162 @@
+"""Run scenes: methods take turns, so that what slows the machine slows all of them; memory and error are measured apart."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import subprocess
+import time
+import tracemalloc
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import schoenbat_theory
+from schoenbat_theory.arrays import Array, require_bool, require_int
+from schoenbat_theory.benchmark.scenes import SCENES, TOKENS, Inputs, Method, Scene
+from schoenbat_theory.environment import environment
+from schoenbat_theory.files import write_whole
+from schoenbat_theory.sampling import stream
+from schoenbat_theory.timings import Timing, Timings
+
+__all__ = ["bench"]
+
+
+def bench(
+    scenes: Iterable[str | Scene] | None = None,
+    *,
+    quick: bool = False,
+    seed: int = 0,
+    progress: bool = False,
+    keep: str | os.PathLike[str] | None = None,
+) -> Timings:
+    """Time every method of some scenes at every length, and measure its memory and its error.
+
+    ``scenes``     names of `SCENES` or scenes of your own; ``None``: all that are installed
+    ``quick``      short sequences, three repeats
+    ``seed``       root of the streams of tokens and draws
+    ``progress``   a bar on standard error
+    ``keep``       file that holds what is done so far, written whole after every length of every scene
+
+    returns `Timings`: seconds of every repeat; ``peak_bytes``, which tracemalloc sees in a run of its own that is not
+    timed: arrays of NumPy, not the buffers inside BLAS; errors on a few rows. Raises ``ValueError`` or ``TypeError``
+    for an unknown scene. Threads of BLAS are left as they are found, and recorded.
+
+    >>> cells = bench(["toeplitz-product"], quick=True).cells
+    >>> {cell.method for cell in cells if cell.error < 1e-5} == {cell.method for cell in cells}
+    True
+    """
+    chosen = _scenes(scenes)
+    quick, seed = require_bool("quick", quick), require_int("seed", seed, 0)
+    from tqdm import tqdm
+
+    plan = [(scene, n, repeats) for scene in chosen for n, repeats in scene.lengths(quick).items()]
+    machine, cells = _machine(seed, quick), list[Timing]()
+    bar = tqdm(plan, disable=not progress, leave=False, unit="length")
+    for scene, n, repeats in bar:
+        bar.set_description(f"{scene.name}, n = {n:,}")
+        cells += _length(scene, n, repeats, seed)
+        if keep is not None:
+            write_whole(keep, Timings(machine, tuple(cells)).lines())
+    return Timings(machine, tuple(cells))
+
+
+def _scenes(scenes: Iterable[str | Scene] | None) -> list[Scene]:
+    if isinstance(scenes, str):
+        raise TypeError(f"scenes: expected names in a list, found {scenes!r}")
+    return [_scene(one) for one in (SCENES if scenes is None else scenes)]
+
+
+def _scene(one: str | Scene) -> Scene:
+    found = SCENES.get(one) if isinstance(one, str) else one
+    if not isinstance(found, Scene):
+        raise ValueError(f"scenes: expected some of {', '.join(SCENES)}, found {one!r}")
+    return found
+
+
+def _length(scene: Scene, n: int, repeats: int, seed: int) -> list[Timing]:
+    """Measure the methods of a scene that reach this length."""
+    inputs = scene.inputs(n, stream(seed, "bench", scene.name, str(n)))
+    methods = [method for method in scene.methods if n <= method.longest]
+    made, peaks, errors = [], [], []
+    for method in methods:  # also the warm-up
+        ready, output, peak = _memory(method, inputs, stream(seed, "bench", scene.name, str(n), method.name))
+        made.append(ready)
+        peaks.append(peak)
+        errors.append(_errors(scene, method, inputs, output))
+    seconds: list[list[float]] = [[] for _ in methods]
+    for repeat in range(repeats):
+        for i in np.roll(range(len(methods)), repeat):  # nobody always follows the same one
+            start = time.perf_counter()
+            methods[i].run(inputs, made[i])
+            seconds[i].append(time.perf_counter() - start)
+    v = inputs["v"]
+    return [
+        Timing(
+            scene.name, one.name, one.causal, n, inputs["width"], v.shape[-1], one.size, str(v.dtype),
+            tuple(taken), peak, *wrong, one.note,
+        )
+        for one, taken, peak, wrong in zip(methods, seconds, peaks, errors, strict=True)
+    ]  # fmt: skip
+
+
+def _memory(method: Method, inputs: Inputs, rng: np.random.Generator) -> tuple[Any, Array, int]:
+    """Return (what is made once, the output, the most memory held at a time, in bytes)."""
+    ours = not tracemalloc.is_tracing()
+    if ours:
+        tracemalloc.start()
+    try:
+        tracemalloc.reset_peak()
+        before, _ = tracemalloc.get_traced_memory()
+        made = method.make(inputs, rng)
+        output = method.run(inputs, made)
+        return made, output, tracemalloc.get_traced_memory()[1] - before
+    finally:
+        if ours:
+            tracemalloc.stop()
+
+
+def _errors(scene: Scene, method: Method, inputs: Inputs, output: Array) -> tuple[float, float]:
+    """Return the relative Frobenius error of the output and that of the answer without information, on some rows."""
+    n = len(output)
+    rows = np.unique(np.linspace(0, n - 1, min(n, scene.rows)).astype(int))
+    exact, uninformed = scene.target(inputs, rows, method.causal)
+    size = np.linalg.norm(exact)
+    return tuple(float(np.linalg.norm(found - exact) / size) for found in (output[rows], uninformed))  # type: ignore[return-value]
+
+
+def _machine(seed: int, quick: bool) -> dict[str, Any]:
+    return {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "cpu": _processor(),
+        "commit": _commit(),
+        "seed": seed,
+        "quick": quick,
+        "tokens": TOKENS,
+        **environment(),
+    }
+
+
+def _processor() -> str:
+    """Return the processor by name, which Python knows on some systems only."""
+    try:
+        lines: Sequence[str] = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return next(iter(names), platform.processor() or platform.machine())
+
+
+def _commit() -> str | None:
+    """Return the commit of the checkout that this package runs from, "-dirty" where it was edited; else ``None``."""
+    root = Path(schoenbat_theory.__file__).parent.parent
+    if not (root / ".git").exists():  # else the repository around a virtual environment would answer
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,233 @@
+"""A record of timed runs: one line of JSON per cell, as a table, as figures, as sentences."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from schoenbat_theory.files import slug, write_whole
+from schoenbat_theory.markup import decimal
+from schoenbat_theory.propositions import Evidence, observe
+
+__all__ = ["RECORD", "Timing", "Timings", "installed_timings", "read_timings", "short"]
+
+RECORD = "systems.jsonl"
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One method at one length.
+
+    ``scene, method``   which problem, and what solves it;  ``causal``  whether query i sees keys j <= i only
+    ``n, d, e``         tokens, width of a query (``None`` where there is none) and of a value
+    ``size``            landmarks or features, ``None`` where exact
+    ``seconds``         of every repeat
+    ``peak_bytes``      most memory that NumPy held beyond the input, measured apart from the time
+    ``error``           relative Frobenius error against the exact answer in float64, on some rows
+    ``baseline``        the same error of an answer that knows nothing of queries and keys
+    """
+
+    scene: str
+    method: str
+    causal: bool
+    n: int
+    d: int | None
+    e: int
+    size: int | None
+    dtype: str
+    seconds: tuple[float, ...]
+    peak_bytes: int
+    error: float
+    baseline: float
+    note: str = ""
+
+    @property
+    def median(self) -> float:
+        """Median of ``seconds``."""
+        return float(np.median(self.seconds))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields, with median and quartiles, as JSON holds them."""
+        low, high = np.quantile(self.seconds, (0.25, 0.75))
+        return {**dataclasses.asdict(self), "median": self.median, "quartiles": [float(low), float(high)]}
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Timed cells, and the machine that they were timed on."""
+
+    environment: dict[str, Any] = field(repr=False)
+    cells: tuple[Timing, ...]
+
+    def lines(self) -> str:
+        """Return the record as text: a line of JSON for the environment, then one per cell; no NaN, no infinity."""
+        documents = ({"schema": 1, "environment": self.environment}, *(cell.as_dict() for cell in self.cells))
+        return "".join(json.dumps(one, ensure_ascii=False, allow_nan=False) + "\n" for one in documents)
+
+    def table(self) -> str:
+        """Return medians, memory and errors as text for a terminal."""
+        lines = [f"{'scene':<20} {'n':>7}  {'method':<38} {'seconds':>9} {'MB':>8} {'error':>9} {'baseline':>9}"]
+        lines += [
+            f"{one.scene:<20} {one.n:>7,}  {one.method:<38} {one.median:>9.4f} {one.peak_bytes / 1e6:>8.1f} "
+            f"{one.error:>9.1e} {one.baseline:>9.1e}"
+            for one in self.cells
+        ]
+        return "\n".join(lines)
+
+    def save(self, folder: str | os.PathLike[str]) -> list[Path]:
+        """Write the record and figures/ into ``folder``, which exists, and return their paths; older figures there go."""
+        from schoenbat_theory import plots  # matplotlib is needed from here on
+
+        folder, texts = Path(folder), {RECORD: self.lines()}
+        for scene in dict.fromkeys(cell.scene for cell in self.cells):
+            for one in self.figures(scene):
+                stem = slug(f"{scene} {one.name}")
+                texts[f"figures/{stem}.svg"] = plots.svg_file(one, stem)
+        (folder / "figures").mkdir(exist_ok=True)
+        for old in (folder / "figures").glob("*.svg"):
+            old.unlink()
+        for name, text in texts.items():
+            write_whole(folder / name, text)
+        return [folder / name for name in texts]
+
+    def of(self, scene: str, method: str | None = None) -> list[Timing]:
+        """Return the cells of a scene, or of one method there, by rising n."""
+        found = (cell for cell in self.cells if cell.scene == scene and method in (None, cell.method))
+        return sorted(found, key=lambda cell: cell.n)
+
+    def figures(self, scene: str) -> list[Evidence]:
+        """Return time, memory and error against n as evidence whose figure `schoenbat_theory.plots` draws."""
+        if not self.of(scene):
+            return []
+        found = self.of(scene)
+        close = [cell for cell in found if cell.size is not None] or found  # rounding errors would need half the axis
+        return [
+            self._figure(scene, "time", _curves(found, "median"), "seconds", "Median of runs that took turns."),
+            self._figure(
+                scene, "memory", _curves(found, "megabytes"), "MB", "The most that NumPy held beyond the input."
+            ),
+            self._figure(
+                scene,
+                "error",
+                _curves(close, "error") | _baselines(close),
+                "relative error",
+                "Against exact answers in float64.",
+            ),
+        ]
+
+    def compare(self, scene: str, ours: str, theirs: str) -> str:
+        """Return sentences on two methods of a scene at the largest n that both reached; empty if there is none."""
+        pairs = [(a, b) for a in self.of(scene, ours) for b in self.of(scene, theirs) if a.n == b.n]
+        if not pairs:
+            return ""
+        a, b = pairs[-1]
+        slower = [pair[0].n for pair in pairs if pair[0].median >= pair[1].median]
+        faster = [pair[0].n for pair in pairs if pair[0].n > max(slower, default=0)]
+        turn = (
+            f"Among the lengths timed, {ours} is faster from n = {faster[0]:,} on."
+            if faster
+            else f"Up to n = {a.n:,}, the longest that both were timed at, {ours} is not faster."
+        )
+        return f"At n = {a.n:,} {_measured(a)}; {_measured(b)}. {turn}"
+
+    def conditions(self, scene: str) -> str:
+        """Return a sentence on where and how a scene was timed."""
+        cells, machine = self.of(scene), self.environment
+        one, repeats = cells[0], sorted({len(cell.seconds) for cell in cells})
+        widths = f"d = {one.d}, e = {one.e}, {machine['tokens']}" if one.d else f"{one.e} columns"
+        runs = " to ".join(dict.fromkeys(str(end) for end in (repeats[0], repeats[-1])))
+        threads = max((pool["num_threads"] for pool in machine["blas"]), default=1)
+        return (
+            f"{_title(scene)}: timed on {machine['date']} on {machine['cpu']}, {machine['cores']} cores, BLAS on {threads}, in {one.dtype}, {widths}; "
+            f"medians of {runs} runs in which the methods took turns."
+        )
+
+    def _figure(
+        self, scene: str, what: str, curves: dict[str, dict[int, float]], y_label: str, caption: str
+    ) -> Evidence:
+        x = sorted({n for curve in curves.values() for n in curve})
+        figure = {
+            "plot": "curves",
+            "title": f"{_title(scene)}: {what} against n",
+            "x": x,
+            "series": {label: [curve.get(n) for n in x] for label, curve in curves.items()},
+            "x_label": "tokens n",
+            "y_label": y_label,
+            "log_x": True,
+            "log_y": True,
+            "caption": caption,
+        }
+        return observe(name=f"{what} against n", figure=figure)
+
+
+def installed_timings() -> Timings | None:
+    """Return the record that comes with the package, or that of a source checkout; ``None`` if there is none."""
+    root = resources.files("schoenbat_theory")
+    with resources.as_file(root) as package:
+        for path in (package / "data" / RECORD, package.parent / "benchmarks" / "systems" / RECORD):
+            if path.is_file():
+                return read_timings(path)
+    return None
+
+
+def read_timings(path: str | os.PathLike[str]) -> Timings:
+    """Read a record; ``ValueError`` in one sentence, with the line, for a file that is none."""
+    text = Path(path).read_text(encoding="utf-8").splitlines()
+    number = 1
+    try:
+        environment = json.loads(text[0])["environment"]
+        cells = []
+        for number, line in enumerate(text[1:], 2):  # noqa: B007 (named in the error)
+            found = json.loads(line)
+            values = {one.name: found[one.name] for one in dataclasses.fields(Timing)}
+            cells.append(Timing(**{**values, "seconds": tuple(map(float, values["seconds"]))}))
+    except (IndexError, KeyError, TypeError, ValueError):
+        raise ValueError(f"{path}: expected a record of `schoenbat-theory bench`, line {number} is damaged") from None
+    return Timings(environment, tuple(cells))
+
+
+def _curves(cells: Sequence[Timing], name: str) -> dict[str, dict[int, float]]:
+    """Return method -> n -> a quantity; what is 0 has no place on a logarithmic axis."""
+    found: dict[str, dict[int, float]] = {}
+    for cell in cells:
+        value = cell.peak_bytes / 1e6 if name == "megabytes" else getattr(cell, name)
+        if value > 0:
+            found.setdefault(cell.method, {})[cell.n] = value
+    return found
+
+
+def _baselines(cells: Sequence[Timing]) -> dict[str, dict[int, float]]:
+    """Return the errors without information, once for all methods that answer the same question."""
+    found: dict[str, dict[int, float]] = {}
+    for cell in cells:
+        if cell.size is not None:
+            found.setdefault("no information" + ", causal" * cell.causal, {})[cell.n] = cell.baseline
+    return found
+
+
+def _title(scene: str) -> str:
+    return scene.replace("-", " ").capitalize()
+
+
+def _measured(cell: Timing) -> str:
+    said = f"{cell.method} takes {short(cell.median)} s and {short(cell.peak_bytes / 1e6)} MB"
+    if cell.size is None:
+        return said
+    return f"{said}, and errs by {short(cell.error)}, an answer without information by {short(cell.baseline)}"
+
+
+def short(x: float) -> str:
+    """Return ``x`` for a sentence: whole, or to three digits.
+
+    >>> short(0.12345), short(52.0)
+    ('0.123', '52')
+    """
+    return decimal(x, None if float(x).is_integer() else x / 10)

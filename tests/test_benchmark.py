@@ -1,0 +1,245 @@
+"""Timed runs: what is recorded is right and whole; nothing here asserts a time."""
+
+import json
+import tracemalloc
+
+import numpy as np
+import pytest
+
+import schoenbat_theory as st
+from schoenbat_theory import timings
+from schoenbat_theory.benchmark import SCENES, Method, Scene, bench
+from schoenbat_theory.benchmark.scenes import LANDMARKS
+from schoenbat_theory.cli import main
+from schoenbat_theory.timings import Timing, Timings, read_timings
+
+CELL = Timing("s", "ours", False, 8, 2, 2, 4, "float32", (3.0, 1.0, 2.0, 2.0), 1_000_000, 0.1, 0.5)
+
+
+def scene(*methods: Method, lengths=(4, 8), repeats=3) -> Scene:
+    """A scene whose answer is ones, and whose uninformed answer is zeros."""
+    return Scene(
+        "toy",
+        lambda n, rng: {"v": np.ones((n, 2), dtype=np.float32), "width": 3},
+        lambda inputs, rows, causal: (np.ones((len(rows), 2)), np.zeros((len(rows), 2))),
+        methods,
+        dict.fromkeys(lengths, repeats),
+        rows=4,
+    )
+
+
+def ones(inputs, made):
+    return inputs["v"]
+
+
+def test_a_record_is_read_as_it_was_written(tmp_path):
+    found = bench([scene(Method("a", ones), Method("b", ones, size=7, causal=True, note="n"))], seed=5)
+    (tmp_path / "r.jsonl").write_text(found.lines())
+    assert read_timings(tmp_path / "r.jsonl") == found
+    first, *cells = map(json.loads, found.lines().splitlines())
+    assert {"date", "cpu", "commit", "seed", "tokens", "python", "packages", "blas", "cores"} <= set(
+        first["environment"]
+    )
+    assert first["environment"]["seed"] == 5
+    assert [(c["method"], c["n"], c["size"], c["causal"], c["note"]) for c in cells] == [
+        *(("a", 4, None, False, ""), ("b", 4, 7, True, "n")),
+        *(("a", 8, None, False, ""), ("b", 8, 7, True, "n")),
+    ]
+    assert all(
+        (c["scene"], c["d"], c["e"], c["dtype"], len(c["seconds"])) == ("toy", 3, 2, "float32", 3) for c in cells
+    )
+
+
+def test_median_and_quartiles_are_those_of_the_repeats():
+    found = CELL.as_dict()
+    assert (found["median"], found["quartiles"]) == (2.0, [1.75, 2.25])
+
+
+def test_methods_take_turns_and_nobody_always_follows_the_same_one():
+    calls = []
+    methods = [
+        Method(name, lambda inputs, made, name=name: (calls.append(name), ones(inputs, made))[1]) for name in "abc"
+    ]
+    bench([scene(*methods, lengths=(4,))])
+    assert "".join(calls) == "abc" + "abc" + "cab" + "bca"
+
+
+def test_what_is_made_once_is_made_once_and_given_to_every_run():
+    made, given = [], []
+    method = Method("a", lambda inputs, x: (given.append(x), inputs["v"])[1], lambda inputs, rng: made.append(0) or 17)
+    bench([scene(method, lengths=(4,))])
+    assert (len(made), given) == (1, [17] * 4)
+
+
+@pytest.mark.parametrize("tracing", [False, True])
+def test_memory_is_the_peak_beyond_the_input_with_what_is_made_once(tracing):
+    def run(inputs, made):
+        return (np.ones(1 << 20)[:1] * inputs["v"]).astype(np.float32)  # 8 MB for a moment
+
+    if tracing:
+        tracemalloc.start()
+        np.ones(1 << 22)  # a peak of before, which is not ours
+    try:
+        held = np.ones(1 << 20)
+        cell = bench([scene(Method("a", run, lambda inputs, rng: np.ones(1 << 19)), lengths=(4,))]).cells[0]
+        assert tracemalloc.is_tracing() is tracing
+    finally:
+        tracemalloc.stop()
+    assert held.nbytes + (1 << 22) <= cell.peak_bytes < held.nbytes + (1 << 22) + 100_000
+
+
+def test_a_method_stops_at_its_longest_length():
+    found = bench([scene(Method("a", ones), Method("b", ones, longest=4))])
+    assert [(c.method, c.n) for c in found.cells] == [("a", 4), ("b", 4), ("a", 8)]
+
+
+def test_errors_are_relative_and_the_baseline_stands_beside_them():
+    cell = bench([scene(Method("a", lambda inputs, made: 0.75 * inputs["v"]))]).cells[0]
+    assert (cell.error, cell.baseline) == (pytest.approx(0.25), 1.0)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_the_exact_rows_of_relative_positions_are_rows_of_exact_attention(causal):
+    one = SCENES["relative-positions"]
+    inputs = one.inputs(40, np.random.default_rng(0))
+    rows = np.array([0, 7, 39])
+    exact, blind = one.target(inputs, rows, causal)
+    q, k, v, bias = (inputs[name].astype(np.float64) for name in ("q", "k", "v", "log_bias"))
+    for queries, found in ((q, exact), (0 * q, blind)):
+        whole = st.kernel_attention(queries, k, v, "exp", log_bias=bias, causal=causal)
+        np.testing.assert_allclose(found, whole[rows], rtol=1e-12)
+
+
+def test_the_exact_rows_of_a_toeplitz_product_are_those_of_the_definition():
+    one = SCENES["toeplitz-product"]
+    inputs = one.inputs(6, np.random.default_rng(0))
+    c, v = inputs["coefficients"].astype(float), inputs["v"].astype(float)
+    dense = np.array([[c[j - i + 5] for j in range(6)] for i in range(6)])
+    np.testing.assert_allclose(one.target(inputs, np.array([1, 4]), False)[0], dense[[1, 4]] @ v, rtol=1e-14)
+
+
+@pytest.fixture(scope="module")
+def quick():
+    return bench(quick=True)
+
+
+def test_exact_methods_err_by_rounding_and_large_approximations_by_less_than_no_information(quick):
+    for cell in quick.cells:
+        if cell.size is None:  # sums of n terms, exponents below 80 from inner products of at most 64 terms
+            assert cell.error < (cell.n + 68 * 80) * np.finfo(np.float32).eps
+        elif cell.size >= 128:  # 64 features may do worse than none: one draw, of a weak dependence
+            assert 0 < cell.error < cell.baseline
+    assert {cell.scene for cell in quick.cells} == set(SCENES)
+    assert {cell.size for cell in quick.cells if cell.scene == "skyformer"} == {None, LANDMARKS}
+
+
+def test_the_same_seed_gives_the_same_errors(quick):
+    again = bench(quick=True)
+    assert [c.error for c in again.cells] == [c.error for c in quick.cells]
+    assert bench(["skyformer"], quick=True, seed=1).cells[1].error != quick.cells[1].error
+
+
+def test_figures_show_every_method_and_the_baseline(quick):
+    time, memory, error = quick.figures("skyformer")
+    assert time.figure["x"] == [256, 512]
+    assert list(time.figure["series"]) == list(memory.figure["series"])
+    assert list(error.figure["series"]) == [
+        "Nyström by pseudo-inverse",
+        "Nyström by Schulz iteration",
+        "no information",
+    ]
+    assert quick.figures("nowhere") == []
+
+
+def test_an_error_of_zero_is_no_point_on_a_logarithmic_axis():
+    found = bench([scene(Method("a", ones, size=1))])
+    assert found.figures("toy")[2].figure["series"] == {"no information": [1.0, 1.0]}
+
+
+def test_two_methods_are_compared_where_both_were_timed():
+    def cell(method, n, seconds):
+        return Timing("s", method, False, n, 2, 2, 4, "float32", (seconds,), 2_000_000, 0.1, 0.5)
+
+    f = [cell("f", n, seconds) for n, seconds in ((8, 3.0), (16, 2.0), (32, 9.0), (64, 2.0), (128, 1.0))]
+    g = [cell("g", n, seconds) for n, seconds in ((8, 1.0), (16, 4.0), (32, 1.0), (64, 4.0))]
+    found = Timings({}, (*f, *g))
+    text = found.compare("s", "f", "g")
+    assert text.startswith(
+        "At n = 64 f takes 2 s and 2 MB, and errs by 0.100, an answer without information by 0.500; g takes 4 s"
+    )
+    assert text.endswith("f is faster from n = 64 on.")
+    assert "g is not faster" in found.compare("s", "g", "f")
+    assert found.compare("s", "f", "h") == ""
+
+
+@pytest.mark.parametrize(("scenes", "error"), [(["sky"], ValueError), ("skyformer", TypeError), ([3], ValueError)])
+def test_unknown_scenes_are_refused_by_name(scenes, error):
+    with pytest.raises(error, match="scenes: expected"):
+        bench(scenes)
+
+
+@pytest.mark.parametrize(
+    ("line", "text"), [(1, ""), (1, "{}\n"), (1, "nonsense"), (2, '{"environment": {}}\n{"n": 3}\n')]
+)
+def test_a_damaged_record_is_refused_with_its_line(tmp_path, line, text):
+    (tmp_path / "r.jsonl").write_text(text)
+    with pytest.raises(ValueError, match=rf"r\.jsonl: expected a record .* line {line} "):
+        read_timings(tmp_path / "r.jsonl")
+
+
+def test_the_record_of_the_checkout_is_found_and_covers_every_method():
+    found = timings.installed_timings()
+    assert {(c.scene, c.method) for c in found.cells} == {(s.name, m.name) for s in SCENES.values() for m in s.methods}
+
+
+def test_no_record_is_none(monkeypatch):
+    monkeypatch.setattr(timings, "RECORD", "no-such-record.jsonl")
+    assert timings.installed_timings() is None
+
+
+def stopped(inputs, made):
+    if len(inputs["v"]) == 8:
+        raise KeyboardInterrupt
+    return inputs["v"]
+
+
+def test_an_interruption_keeps_what_is_measured_and_the_old_record(tmp_path, monkeypatch, capsys):
+    (tmp_path / "systems.jsonl").write_text("old")
+    monkeypatch.setitem(SCENES, "toy", scene(Method("a", stopped)))
+    assert main(["bench", "toy", "--out", str(tmp_path)]) == 130
+    assert (tmp_path / "systems.jsonl").read_text() == "old"
+    assert [cell.n for cell in read_timings(tmp_path / "unfinished.jsonl").cells] == [4]
+
+
+def test_the_command_writes_the_record_and_its_figures(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(SCENES, "toy", scene(Method("a", ones, size=2)))
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "old.svg").write_text("<svg/>")
+    assert main(["bench", "toy", "--out", str(tmp_path)]) == 0
+    assert "toy" in capsys.readouterr().out
+    written = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    figures = {f"figures/toy-{what}-against-n.svg" for what in ("time", "memory", "error")}
+    assert written == {"systems.jsonl", *figures}
+    assert len(read_timings(tmp_path / "systems.jsonl").cells) == 2
+
+
+def test_without_a_folder_nothing_is_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(SCENES, "toy", scene(Method("a", ones)))
+    assert main(["bench", "toy"]) == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_scene_is_one_line_and_exit_2(capsys):
+    assert main(["bench", "sky"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert "'sky'" in err
+
+
+def test_the_machine_has_a_name_where_it_tells_none(monkeypatch):
+    from schoenbat_theory.benchmark import run
+
+    monkeypatch.setattr("pathlib.Path.read_text", lambda *_, **__: (_ for _ in ()).throw(FileNotFoundError))
+    assert run._processor()
