@@ -93,8 +93,11 @@ def check_finite(**named: Array) -> None:
 
 def check_mask(name: str, mask: Array, like: Array, length: int) -> None:
     """Raise ``TypeError`` or ``ValueError`` unless ``mask`` is booleans (..., length), beside ``like``."""
-    if type(mask) is not type(like) or mask.dtype != namespace(like).bool:
+    is_array = array_api_compat.is_array_api_obj(mask) and not isinstance(mask, np.generic)
+    if not is_array or namespace(mask) is not namespace(like):
         raise TypeError(f"{name}: expected booleans (True = used) of {type(like).__module__}, found {mask!r:.60}")
+    if mask.dtype != namespace(like).bool:
+        raise TypeError(f"{name}: expected booleans (True = used), found dtype {_dtype_name(mask)}")
     if device_of(mask) != device_of(like):
         raise TypeError(f"{name}: expected device {device_of(like)}, found {device_of(mask)}")
     if mask.ndim < 1 or mask.shape[-1] != length:

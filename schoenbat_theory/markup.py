@@ -39,15 +39,22 @@ def plain(text: str) -> str:
     >>> plain(r"$\|x\| \le 1$")
     '‖x‖ ≤ 1'
     """
+    text = re.sub(r"\\langle\s*", "<", re.sub(r"\s*\\rangle(?![A-Za-z])", ">", text))
+    text = re.sub(r"\\tilde\s*\{?(\w)\}?", r"\1~", re.sub(r"\\bar\s*\{?(\w)\}?", r"\1bar", text))
     for command, character in _UNICODE:
         ends = r"(?![A-Za-z])" if command[-1].isalpha() else ""  # \le is not \left, but \|x is \| x
         text = re.sub(re.escape(command) + ends, _always(character), text)
     text = re.sub(r"\\(?:mathrm|text|operatorname|mathbb)\{([^{}]*)\}", r"\1", text)
-    text = re.sub(r"\\[tdc]?frac\{([^{}]*)\}\{([^{}]*)\}", r"(\1)/(\2)", text)
+    text = re.sub(r"\\[tdc]?frac\{([^{}]*)\}\{([^{}]*)\}", _quotient, text)
     text = re.sub(r"\\sqrt\{([^{}]*)\}", r"√(\1)", text)
     text = re.sub(r"\\[,;:! ]|\\quad|\\qquad", " ", text)
-    text = re.sub(r"([_^])\{([^{}]{1,3})\}", r"\1\2", text)
+    text = re.sub(r"([_^])\{(\w{1,3}|[-−]\w{1,2})\}", r"\1\2", text)  # b_{j-i} is not b_j - i
     return " ".join(text.replace("$", "").replace("\\", "").split())
+
+
+def _quotient(found: re.Match[str]) -> str:
+    """Return a fraction on one line, parentheses around what is more than one letter or number."""
+    return "/".join(part if re.fullmatch(r"\d+|\w", part) else f"({part})" for part in found.groups()) + " "
 
 
 def _always(text: str) -> Callable[[re.Match[str]], str]:
@@ -125,9 +132,9 @@ def _mathml(latex: str) -> str:
 
 
 _UNICODE = [
-    (r"\|", "‖"), (r"\le", "≤"), (r"\ge", "≥"), (r"\ne", "≠"), (r"\langle", "<"), (r"\rangle", ">"),
+    (r"\|", "‖"), (r"\le", "≤"), (r"\ge", "≥"), (r"\ne", "≠"), (r"\preceq", "≤"), (r"\succeq", "≥"),
     (r"\sum", "Σ"), (r"\prod", "Π"), (r"\infty", "∞"), (r"\cdot", "·"), (r"\cdots", "…"), (r"\ldots", "…"),
-    (r"\alpha", "α"), (r"\beta", "β"), (r"\gamma", "γ"), (r"\delta", "δ"), (r"\varepsilon", "ε"),
+    (r"\alpha", "α"), (r"\beta", "β"), (r"\gamma", "γ"), (r"\delta", "δ"), (r"\varepsilon", "ε"), (r"\epsilon", "ε"), (r"\kappa", "κ"), (r"\chi", "χ"), (r"\pi", "π"), (r"\eta", "η"),
     (r"\ell", "ℓ"), (r"\lambda", "λ"), (r"\rho", "ρ"), (r"\sigma", "σ"), (r"\tau", "τ"), (r"\phi", "φ"), (r"\varphi", "φ"),
     (r"\in", "∈"), (r"\pm", "±"), (r"\to", "→"), (r"\times", "×"), (r"\sim", "~"), (r"\propto", "∝"),
     (r"\left", ""), (r"\right", ""), (r"\bigl", ""), (r"\bigr", ""), (r"\Bigl", ""), (r"\Bigr", ""),

@@ -25,10 +25,9 @@ from schoenbat_theory.arrays import (
     to_host,
 )
 
-__all__ = ["post_scale", "pre_scale", "unit_norm"]
+__all__ = ["post_scale", "pre_scale", "pre_scale_named", "unit_norm"]
 
 
-@np.errstate(all="ignore")  # infinite entries are found in the lengths
 def pre_scale(x: Array, *, key_mask: Array | None = None) -> Array:
     r"""Centre every token over its features and divide by its length.
 
@@ -47,12 +46,18 @@ def pre_scale(x: Array, *, key_mask: Array | None = None) -> Array:
     >>> pre_scale(np.array([[1.0, 2.0, 3.0]])).round(4)
     array([[-0.7071,  0.    ,  0.7071]])
     """
-    xp = check_floating(x=x)
+    return pre_scale_named("x", x, key_mask)
+
+
+@np.errstate(all="ignore")  # infinite entries are found in the lengths
+def pre_scale_named(name: str, x: Array, key_mask: Array | None = None) -> Array:
+    """Return `pre_scale` of ``x``, which errors call ``name``, as the caller knows it."""
+    xp = check_floating(**{name: x})
     if x.ndim < 2 or x.shape[-1] == 0:
-        raise ValueError(f"x: expected shape (..., n, d), d >= 1, found {tuple(x.shape)}")
+        raise ValueError(f"{name}: expected shape (..., n, d), d >= 1, found {tuple(x.shape)}")
     if key_mask is not None:
         check_mask("key_mask", key_mask, x, x.shape[-2])
-        broadcast_shapes(x=tuple(x.shape[:-2]), key_mask=tuple(key_mask.shape[:-1]))
+        broadcast_shapes(**{name: tuple(x.shape[:-2])}, key_mask=tuple(key_mask.shape[:-1]))
         x = xp.where(key_mask[..., None], x, xp.zeros_like(x))
     unit, _ = _by_the_largest(x)
     centred = unit - xp.mean(unit, axis=-1, keepdims=True)
@@ -65,10 +70,10 @@ def pre_scale(x: Array, *, key_mask: Array | None = None) -> Array:
     if key_mask is not None:
         used = used | ~key_mask[..., None]
     if not bool(xp.all(used)):
-        check_finite(x=x)
+        check_finite(**{name: x})
         token = tuple(int(i) for i in np.argwhere(~to_host(used)[..., 0])[0])
         raise ValueError(
-            f"x: token {token} is constant over its {d} features, so x - mean(x) = 0 has no direction "
+            f"{name}: token {token} is constant over its {d} features, so that x - mean(x) = 0 has no direction "
             "to normalise (0/0); mask it with key_mask or leave it out"
         )
     return centred / xp.where(constant, xp.ones_like(length), length)

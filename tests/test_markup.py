@@ -40,7 +40,11 @@ def test_a_formula_that_cannot_be_rendered_is_shown_as_its_source():
     [
         (r"$\|x\| \le 1$", "‖x‖ ≤ 1"),
         (r"$a \left( b \right)$", "a ( b )"),
-        (r"$\tfrac{1}{2} t^{2}$", "(1)/(2) t^2"),
+        (r"$\tfrac{1}{2}(t^{2})$", "1/2 (t^2)"),
+        (r"$\frac{1}{2m} - \frac{a+b}{c}$", "1/(2m) - (a+b)/c"),
+        (r"$e^{b_{j-i}} x^{-1}$", "e^{b_{j-i}} x^-1"),
+        (r"$\langle x, y \rangle \le \chi$", "<x, y> ≤ χ"),
+        (r"$0 \preceq \tilde{G} \preceq \bar C$", "0 ≤ G~ ≤ Cbar"),
         (r"$\sqrt{d}$", "√(d)"),
         (r"$\mathrm{E}\, X = \mu$", "E X = mu"),
         ("no formula", "no formula"),

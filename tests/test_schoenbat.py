@@ -103,7 +103,7 @@ def test_wrong_arguments_are_named(rng):
     x = rng.normal(size=(5, 8))
     with pytest.raises(ValueError, match="v: expected 5 rows as k has"):
         schoenbat_attention(x, x, x[:4])
-    with pytest.raises(ValueError, match="x: token"):
+    with pytest.raises(ValueError, match="q: token"):
         schoenbat_attention(np.ones((2, 8)), x, x, rng=0)
     with pytest.raises(ValueError, match="n_features: the exact part"):
         schoenbat_attention(x, x, x, rng=0, n_features=4, degrees="h01")

@@ -11,7 +11,7 @@ from schoenbat_theory.attention.sums import attention_sums
 from schoenbat_theory.degrees import GeometricDegrees
 from schoenbat_theory.features.maclaurin import RandomMaclaurin
 from schoenbat_theory.kernels import DotProductKernel
-from schoenbat_theory.scaling import post_scale, pre_scale
+from schoenbat_theory.scaling import post_scale, pre_scale_named
 
 __all__ = ["RELEASED_CLAMP", "prepare", "released_attention", "schoenbat_attention"]
 
@@ -31,7 +31,7 @@ def prepare(q: Array, k: Array, *, key_mask: Array | None = None) -> tuple[Array
     """
     check_rows(q=q, k=k)
     factor = q.shape[-1] ** -0.25
-    return pre_scale(q) * factor, pre_scale(k, key_mask=key_mask) * factor
+    return pre_scale_named("q", q) * factor, pre_scale_named("k", k, key_mask) * factor
 
 
 def schoenbat_attention(
