@@ -1,26 +1,29 @@
 r"""P31: Attention with relative positions is a sum of Toeplitz products, which FFT computes and rounding can spoil.
 
-    num_i = sum_j e^{b_{j-i}} <phi(q_i), phi(k_j)> v_j  =  sum_l phi_l(q_i) (T x_l)_i,     x_l = phi_l(k_j) v_j,   T_ij = c_{j-i},   c = e^b
+    num_i = sum_j e^{b_{j-i}} <phi(q_i), phi(k_j)> v_j  =  sum_l phi_l(q_i) (T x_l)_i,
+    x_l = phi_l(k_j) v_j,   T_ij = c_{j-i},   c = e^b
 
 The denominator is the same with v = 1. Each T x costs O(n log n) by a circulant embedding of length N >= n + m - 1.
 
-Hypotheses: the bias is finite. In floating point FFT has an absolute error, about eps log2(N) ||c|| ||x||: a row whose weights are smaller than that
-is lost, in float32 from a range of c of about 1e8 on. The library estimates this for each row, computes lost rows densely and counts them; what it
-keeps errs by at most sqrt(u) of the largest value. That threshold rests on the estimate; the worst case of radix 2 is ten times as large.
+Hypotheses: the bias is finite. In floating point FFT has an absolute error, about eps log2(N) ||c|| ||x||: a row whose
+weights are smaller than that is lost, in float32 from a range of c of about 1e8 on. The library estimates this for each
+row, computes lost rows densely and counts them; what it keeps errs by at most sqrt(u) of the largest value. That
+threshold rests on the estimate; the worst case of radix 2 is up to ten times as large.
 
-Not reducible to features without positions: c_k = a^|k| has a matrix of determinant (1 - a^2)^{n-1} > 0, of rank n, hence <u_i, w_j> = c_{j-i}
-needs vectors of n entries.
+Not reducible to features without positions: c_k = a^|k| has a matrix of determinant (1 - a^2)^{n-1} > 0, of rank n,
+hence <u_i, w_j> = c_{j-i} needs vectors of n entries.
 
-Source: Luo et al. (2021), whose abstract was seen; definition and algorithm from memory. Rounding of one transform: Higham (2002), Theorem
-24.2, from memory. Determinant, guard and causal form are not in the sources seen.
+Source: Luo et al. (2021), whose abstract was seen; definition and algorithm from memory. Rounding of one transform:
+Higham (2002), Theorem 24.2, from memory. Determinant, guard and causal form are not in the sources seen.
 
-Idea of proof: exchange the sums over j and l. For the determinant, subtract a times each row from the next one: the matrix becomes triangular with
-1, 1 - a^2, ..., 1 - a^2 on its diagonal. For rounding see `toeplitz_product`.
+Idea of proof: exchange the sums over j and l. For the determinant, subtract a times each row from the next one: the
+matrix becomes triangular with 1, 1 - a^2, ..., 1 - a^2 on its diagonal. For rounding see `toeplitz_product`.
 
-Checked exactly: the determinant, by elimination in rational arithmetic. Deterministic: the FFT product on all pairs of basis vectors of
-several shapes, which decides a bilinear identity, and on integers against integer arithmetic, within the estimate of rounding; attention against
-the definition in float64 with no bias, ALiBi symmetric, plain and causal, in both dtypes; that without the guard, float32 and
-a range of 1e27 there are negative sums of positive numbers; and that with it there is none.
+Checked exactly: the determinant, by elimination in rational arithmetic. Deterministic: the FFT product on all pairs of
+basis vectors of several shapes, which decides a bilinear identity, and on integers against integer arithmetic, within
+the estimate of rounding; attention against the definition in float64 with no bias, ALiBi symmetric, plain and causal,
+in both dtypes; that without the guard, float32 and a range of 1e27 there are negative sums of positive numbers; and
+that with it there is none.
 Numbers: the given heads with normalised queries and keys and positive features, ALiBi and T5.
 
 Not checked: other transforms than those of the array library at hand; time.
@@ -54,9 +57,9 @@ def _matrix(c: np.ndarray, n: int, m: int) -> np.ndarray:
 
 
 def _estimate(c: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Return eps log2(N) ||c|| ||x||, N <= 2 (n + m - 1), with one u for an entry itself."""
+    """Return eps (log2(n + m - 1) + 2) ||c|| ||x||, at most what the library estimates."""
     size = np.linalg.norm(c, axis=-1) * np.linalg.norm(x, axis=-1)
-    return np.asarray(2.0**-52 * (math.log2(2 * c.shape[-1]) + 1) * size)
+    return np.asarray(2.0**-52 * (math.log2(c.shape[-1]) + 2) * size)
 
 
 def _product(cell: st.Cell, cases: list[tuple[np.ndarray, np.ndarray]], because: str) -> st.Evidence:
@@ -76,7 +79,7 @@ def _product(cell: st.Cell, cases: list[tuple[np.ndarray, np.ndarray]], because:
         measured=worst,
         predicted=1.0,
         comparisons=compared,
-        note=f"largest error {worst:.2g} of eps log₂N ‖c‖ ‖x‖",
+        note=f"largest error {worst:.2g} of eps (log₂N + 2) ‖c‖ ‖x‖",
     )
 
 
@@ -166,7 +169,7 @@ def _biases(n: int) -> dict[str, tuple[np.ndarray, bool]]:
 def _definition(
     phi_q: np.ndarray, phi_k: np.ndarray, v: np.ndarray, bias: np.ndarray, causal: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return output, denominator exp(-largest bias), and sum_j w_ij |b_ij - largest of the row| / sum_j w_ij, in float64."""
+    """Return output, denominator exp(-largest bias), and sum_j w_ij |b_ij - largest of the row| / sum_j w_ij."""
     phi_q, phi_k, v, bias = (x.astype(np.float64) for x in (phi_q, phi_k, v, bias))
     logs = _matrix(bias, len(phi_q), len(phi_k))
     seen = np.tril(np.ones(logs.shape, dtype=bool)) if causal else np.ones(logs.shape, dtype=bool)
@@ -248,7 +251,7 @@ def _by_columns(product: Callable[[Any, Any], Any], phi_q: Any, phi_k: Any, v: A
 
 
 def the_guard_is_needed(cell: st.Cell) -> st.Evidence:
-    """Plain ALiBi in float32, a range of 1e27: FFT alone gives sums of positive numbers that are not positive, the guarded sums none."""
+    """Plain ALiBi in float32, a range of 1e27: by FFT alone some sums of positive numbers are not positive."""
     phi_q, phi_k, v = _problem(cell, ROWS, np.float32)
     bias = _biases(ROWS)["ALiBi, plain"][0].astype(np.float32)
     _, exact, _ = _definition(phi_q, phi_k, v, bias, False)
@@ -274,6 +277,8 @@ def the_guard_is_needed(cell: st.Cell) -> st.Evidence:
     ).but(
         figure={
             "plot": "curves",
+            "title": "Denominators by FFT alone and with the guard",
+            "caption": "FFT alone loses the late rows of plain ALiBi; the guard finds them and computes them densely.",
             "x": shown.tolist(),
             "series": curves,
             "x_label": "query i (ALiBi, slope 1/16, 512 keys, float32)",
@@ -285,7 +290,7 @@ def the_guard_is_needed(cell: st.Cell) -> st.Evidence:
 
 
 def normalised_heads(cell: st.Cell) -> list[st.Evidence]:
-    """Given heads with q / |q|, k / |k|, 64 positive features: FFT against dense, ALiBi in float32 and T5 in float64."""
+    """Given heads with q / |q|, k / |k|, 64 positive features: FFT against dense, ALiBi in float32, T5 in float64."""
     found = []
     for head in cell.heads:
         n, m = len(head.q), len(head.k)
@@ -304,7 +309,8 @@ def normalised_heads(cell: st.Cell) -> list[st.Evidence]:
                 st.observe(
                     name=f"FFT against dense, {label}: {head.name}",
                     measured=error,
-                    note=f"largest difference, relative to the largest output; {sums.n_recomputed} of {n} rows computed densely",
+                    note="largest difference, relative to the largest output; "
+                    f"{sums.n_recomputed} of {n} rows computed densely",
                 )
             )
     return found
@@ -350,15 +356,18 @@ def guard_switched_off(cell: st.Cell) -> st.Evidence:
 P31 = st.Proposition(
     id="P31",
     title="Relative positions: attention by Toeplitz products and FFT",
-    statement=r"$\sum_j e^{b_{j-i}} \langle\phi(q_i),\phi(k_j)\rangle\,v_j = \sum_l \phi_l(q_i)\,(T x_l)_i$ with $x_l = (\phi_l(k_j)\,v_j)_j$ and "
-    r"$T_{ij} = e^{b_{j-i}}$: $O(n \log n)$ by FFT. No feature dimension below $n$ does the same without positions. In floating point FFT loses rows "
-    r"whose weights are small beside $\|e^b\|\,\|x_l\|$; found by an estimate and computed densely, every row errs by at most $\sqrt{u}\,\max_j |v_j|$ "
-    r"beside rounding.",
+    statement=r"$\sum_j e^{b_{j-i}} \langle\phi(q_i),\phi(k_j)\rangle\,v_j = \sum_l \phi_l(q_i)\,(T x_l)_i$ with "
+    r"$x_l = (\phi_l(k_j)\,v_j)_j$ and $T_{ij} = e^{b_{j-i}}$: $O(n \log n)$ by FFT. For $b_{j-i} = -s|j-i|$, $s > 0$, no "
+    r"feature dimension below $n$ does the same without positions. In floating point FFT loses rows whose sum is small "
+    r"beside $\|e^b\|\,\|x_l\|$. Where these are found by an estimate and computed densely, every row errs by at most "
+    r"$\sqrt{u}$ of the larger of $\max_j |v_j|$ and its output, beside rounding.",
     hypotheses=(
         "the bias is finite",
-        r"the guard rests on an estimate of rounding, $\epsilon \log_2 N\,\|e^b\|\,\|x_l\|$",
+        r"the guard rests on an estimate of rounding, $2u (\log_2 N + 2)\,\|e^b\|\,\|x_l\|$: $u$ the unit roundoff, "
+        r"$N \ge 2n - 1$ the length of the transform, $\|\cdot\|$ the Euclidean norm",
     ),
-    source="Luo et al. (2021), abstract seen, algorithm from memory; rounding after Higham (2002), Theorem 24.2, from memory; the guard is not in the source",
+    source="Luo et al. (2021), abstract seen, algorithm from memory; rounding after Higham (2002), Theorem 24.2, "
+    "from memory; the guard is not in the source",
     expected="consistent",
     checks=[
         basis_vectors,

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from schoenbat_theory import alibi_bias, clipped_bias, t5_bias, to_host
+from schoenbat_theory.arrays import device_of
 
 
 def published_bucket(r: int, exact: int, buckets: int, max_distance: int) -> int:
@@ -91,6 +92,12 @@ def test_buckets_follow_the_published_rule_beside_its_own_rounding(size, max_dis
             assert found[r] == min(exact + round(position), buckets - 1)
 
 
+def test_a_farthest_distance_of_a_billion_is_no_loop():
+    found = t5_bias(np.arange(32.0), 3000, 1, bidirectional=False, max_distance=10**9)[::-1]
+    # The last bucket begun is that of 16 (10^9 / 16)^(4/16) = 1422.6, the second of the large ones that of 49.1.
+    assert found[[15, 16, 49, 50, 1422, 1423, 2999]].tolist() == [15, 16, 16, 17, 19, 20, 20]
+
+
 def test_distances_beyond_the_learned_ones_are_clipped():
     n, m, values = 5, 7, np.array([10.0, 20.0, 30.0, 40.0, 50.0])
     found = clipped_bias(values, n, m)
@@ -137,3 +144,12 @@ def test_learned_biases_stay_where_their_table_is(asarray, rng, make, dtype):
 def test_wrong_arguments_are_named(call, error, words):
     with pytest.raises(error, match=words):
         call()
+
+
+def test_alibi_comes_in_the_library_and_dtype_asked_for(asarray):
+    like = asarray(np.ones(1, dtype=np.float32))
+    bias = alibi_bias(3, 4, 2, like=like)
+    assert (type(bias), bias.dtype, device_of(bias)) == (type(like), like.dtype, device_of(like))
+    assert np.array_equal(to_host(bias), alibi_bias(3, 4, 2).astype(np.float32))
+    with pytest.raises(TypeError, match="like: expected an array, found list"):
+        alibi_bias(3, 4, 2, like=[1.0])

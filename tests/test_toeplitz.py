@@ -21,7 +21,7 @@ from schoenbat_theory import (
     toeplitz_sums,
     unit_norm,
 )
-from schoenbat_theory.attention import toeplitz
+from schoenbat_theory.attention import rectangles, toeplitz
 from schoenbat_theory.attention.fft import ToeplitzProduct
 
 SIZES = [(1, 1), (5, 8), (130, 70), (70, 130), (530, 1040), (1, 600), (600, 1)]
@@ -41,7 +41,7 @@ def matrix(c, n, m):
 
 
 class Dense:
-    """Attention of the definition in float64, in which rows have their own scale; how far two computations may be apart."""
+    """Attention of the definition in float64, rows with a scale of their own; how far two computations may be apart."""
 
     def __init__(self, phi_q, phi_k, v, log_bias, *, causal=False, key_mask=None):
         phi_q, phi_k, self.v, self.bias = (np.asarray(x, dtype=np.float64) for x in (phi_q, phi_k, v, log_bias))
@@ -59,8 +59,8 @@ class Dense:
         self.sizes = (np.abs(phi_q) @ np.swapaxes(np.abs(phi_k), -1, -2)) * factor
         self.total = self.weights.sum(axis=-1, keepdims=True)
         self.out = np.where(self.total == 0, 0.0, self.weights @ self.v / np.where(self.total == 0, 1.0, self.total))
-        # K u log2(N) ||c|| sum |phi_q| ||phi_k||, in units of u, at the scale of each row; twice the levels of one product
-        # for the halves of the causal form, whose local scales are at most the largest bias there is.
+        # K u (log2(N) + 2) ||c|| sum |phi_q| ||phi_k||, in units of u, at the scale of each row; twice that of one
+        # product for the halves of the causal form, whose local scales are at most the largest bias there is.
         c = np.exp(self.bias - self.bias.max(axis=-1, keepdims=True))
         sums = np.abs(phi_q) @ np.linalg.norm(phi_k, axis=-2)[..., None]
         size = 2 * math.log2(4 * (self.n + self.m)) * np.linalg.norm(c, axis=-1, keepdims=True)[..., None]
@@ -119,6 +119,15 @@ def test_the_product_is_that_of_the_matrix_within_the_estimate(asarray, rng, n, 
         assert np.all(np.abs(to_host(found) - matrix(c, n, m) @ x) <= allowed)
 
 
+@pytest.mark.parametrize(("n", "m"), [(1, 2), (2, 1), (2, 2), (3, 2), (3, 3), (4, 4), (8, 8), (16, 16)])
+def test_the_estimate_holds_for_the_shortest_transforms_too(asarray, rng, n, m):
+    c, x = (np.exp(rng.normal(size=(10_000, length))).astype(np.float32) for length in (n + m - 1, m))
+    found, estimate = to_host(toeplitz_product(asarray(c), asarray(x))), ToeplitzProduct(c, m).rounding
+    c, x = c.astype(np.float64), x.astype(np.float64)  # products of two float32 are exact in float64
+    error = np.abs(found - np.sum(matrix(c, n, m) * x[:, None, :], axis=-1)).max(axis=-1)
+    assert np.all(error <= estimate * np.linalg.norm(x, axis=-1))
+
+
 def test_the_product_is_that_of_scipy(rng):
     n, m = 100, 70
     c, x = rng.normal(size=n + m - 1), rng.normal(size=(m, 3))
@@ -170,8 +179,21 @@ def test_sums_are_those_of_the_definition(asarray, rng, n, m, causal, signed, dt
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    """Halves from 256 tokens on, so that few tokens have several levels."""
+    """Halves from 256 tokens on and lost rows by 256 keys at a time, so that few tokens have several of each."""
     monkeypatch.setattr(toeplitz, "TOKENS", 256)
+    monkeypatch.setattr(toeplitz, "COLUMNS", 256)
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 3])
+def test_halves_hold_each_pair_of_different_diagonal_blocks_once(monkeypatch, tokens):
+    monkeypatch.setattr(toeplitz, "TOKENS", tokens)
+    for n in range(20):
+        for m in range(24):
+            visits = np.zeros((n, m), dtype=int)
+            for rows, keys in toeplitz._halves(n, m):
+                visits[rows.start : rows.stop, keys.start : keys.stop] += 1
+            i, j = np.arange(n)[:, None] // tokens, np.arange(m)[None, :] // tokens
+            assert np.array_equal(visits, np.where(j < i, 1, 0))
 
 
 def test_blocks_have_rows_of_one_diagonal_block_only():
@@ -231,8 +253,8 @@ def test_both_sums_times_their_scale_are_the_sums(asarray, rng, causal):
     weights = (phi_q @ phi_k.T) * np.exp(matrix(bias, 9, 6))
     weights = np.tril(weights) if causal else weights
     scale = np.exp(to_host(sums.log_scale))
-    for found, expected in ((to_host(sums.denominator) * scale, weights.sum(-1)), (to_host(sums.numerator).T * scale, (weights @ v).T)):  # fmt: skip
-        assert np.all(np.abs(found - expected) <= 1e-13 * weights.sum(-1) * np.abs(v).max())
+    for found, expected in ((sums.denominator, weights.sum(-1)), (to_host(sums.numerator).T, (weights @ v).T)):
+        assert np.all(np.abs(to_host(found) * scale - expected) <= 1e-13 * weights.sum(-1) * np.abs(v).max())
     floor = weights.sum(-1)[3]
     clamped = to_host(sums.ratio(clamp=float(floor)))
     assert np.all(
@@ -248,6 +270,7 @@ def test_a_constant_in_the_bias_is_no_bias_whatever_its_size(rng, causal, shift)
     moved = toeplitz_sums(phi_q, phi_k, v, log_bias=np.full(89, shift), causal=causal)
     assert np.array_equal(plain.ratio(), moved.ratio())
     assert np.all(moved.log_scale == shift)
+    assert np.array_equal(moved.ratio(clamp=0.0), plain.ratio())
 
 
 # --- the guard -----------------------------------------------------------------------------------------------------
@@ -263,13 +286,49 @@ def test_alibi_with_a_range_of_1e222_loses_no_row(asarray, rng, form, dtype):
     there = [asarray(x) for x in (phi_q, phi_k, v)]
     sums = toeplitz_sums(*there, log_bias=asarray(bias), causal=form == "causal")
     agrees(sums, Dense(phi_q, phi_k, v, bias, causal=form == "causal"), unit(dtype))
-    # Row i weighs exp(-i / 2) of row 0, of which FFT has no digit beyond 1 / u: rows are kept where exp(-i / 2) > sqrt(u) at most.
+    # Row i weighs exp(-i / 2) of row 0, of which FFT has digits down to u: rows are kept at most where that > sqrt(u).
     kept = n - sums.n_recomputed
+    logs = np.log(to_host(sums.denominator).astype(float)) + to_host(sums.log_scale)
+    own = Dense(phi_q, phi_k, v, bias, causal=form == "causal")
+    rounded = unit(dtype) * (2 * n + 2 * np.abs(own.top[:, 0])) + math.sqrt(unit(dtype))
+    assert np.all(np.abs(logs - np.log(own.total[:, 0]) - own.top[:, 0]) <= rounded)
     if form == "plain":
         assert 0 < kept < 2 * math.log(unit(dtype) ** -0.5)
         assert not to_host(sums.recomputed)[0]
     else:
         assert kept == n
+
+
+def test_no_offset_that_no_row_sees_and_no_light_far_key_costs_a_row(rng, small_blocks):
+    n = 1100
+    phi_q, phi_k, v = problem(rng, n, n, np.float32)
+    rising = alibi_bias(n, n, 8)[0].astype(np.float32)  # e^549 for the last key and the first query
+    assert toeplitz_sums(phi_q, phi_k, v, log_bias=rising, causal=True).n_recomputed == 0
+    # Three keys before row 768 weigh 1, all others e^-60, also those of the larger rectangle of keys before row 512.
+    weights = np.where(np.abs(np.arange(n) - 601) <= 1, 0, -60).astype(np.float32)
+    flat = np.zeros(2 * n - 1, dtype=np.float32)
+    sums = toeplitz.weighted_toeplitz_sums(phi_q, phi_k, v, flat, weights, True)
+    assert not sums.recomputed[768:1024].any()
+
+
+def test_a_negative_denominator_is_as_good_as_a_positive_one(rng):
+    phi_q, phi_k, v = problem(rng, 300, 300)
+    sums, negative = (toeplitz_sums(sign * phi_q, phi_k, v, log_bias=np.zeros(599)) for sign in (1, -1))
+    assert np.all(negative.denominator < 0)
+    assert negative.n_recomputed == 0
+    assert np.array_equal(negative.ratio(), sums.ratio())
+
+
+def test_the_guard_sees_every_block_of_features(rng, monkeypatch):
+    phi_q, phi_k, v = problem(rng, 300, 300, np.float32)
+    phi_q[:, -1] = 0  # the last block errs by nothing
+    bias = (0.3 * offsets(300, 300)).astype(np.float32)
+    together = toeplitz_sums(phi_q, phi_k, v, log_bias=bias)
+    monkeypatch.setattr(rectangles, "NUMBERS", 1)
+    alone = toeplitz_sums(phi_q, phi_k, v, log_bias=bias)
+    assert together.n_recomputed > 200
+    assert np.array_equal(alone.recomputed, together.recomputed)
+    agrees(alone, Dense(phi_q, phi_k, v, bias), unit(np.float32))
 
 
 def blind(monkeypatch):
@@ -290,7 +349,7 @@ def test_without_the_guard_rows_are_wrong_in_silence(rng, monkeypatch, dtype):
 
 
 def test_the_guard_sees_what_a_level_of_halves_spoils(rng, monkeypatch, small_blocks):
-    n = 600  # rows from 512 on, whose transforms reach beyond the offset -550 of weight e^40, though few of them see a key there
+    n = 600  # transforms for rows from 512 on reach beyond the offset -550 of weight e^40, where few have a key
     phi_q, phi_k, v = problem(rng, n, n, np.float32)
     bias = np.where(offsets(n, n) < -550, 40.0, 0.0).astype(np.float32)
     expected = Dense(phi_q, phi_k, v, bias, causal=True)
@@ -309,6 +368,13 @@ def test_features_whose_squares_underflow_are_not_trusted(rng):
     sums = toeplitz_sums(phi_q, np.float32(1e-25) * phi_k, v, log_bias=bias)
     agrees(sums, Dense(phi_q, np.float32(1e-25) * phi_k, v, bias), unit(np.float32))
     assert sums.n_recomputed > 200
+
+
+def test_features_of_few_digits_are_not_trusted_beside_large_queries(rng):
+    phi_q, phi_k, v = problem(rng, 300, 300, np.float32)
+    phi_q, phi_k = np.float32(1e30) * phi_q, np.float32(1e-43) * phi_k  # multiples of 1.4e-45
+    sums = toeplitz_sums(phi_q, phi_k, v, log_bias=np.zeros(599, dtype=np.float32))
+    agrees(sums, Dense(phi_q, phi_k, v, np.zeros(599)), unit(np.float32))
 
 
 def test_a_transform_that_overflows_is_not_trusted(rng):
@@ -380,6 +446,7 @@ def test_a_row_that_sees_no_key_is_zeros_and_not_recomputed(asarray, rng, causal
     zeros = asarray(np.zeros(6))
     sums = toeplitz_sums(phi_q, phi_k, v, log_bias=zeros, causal=causal, key_mask=none)
     assert to_host(sums.ratio()).tolist() == [[0, 0]] * 4
+    assert to_host(sums.log_scale).tolist() == [0] * 4
     assert sums.n_recomputed == 0
     first = to_host(toeplitz_sums(phi_q, phi_k, v, log_bias=zeros, causal=causal, key_mask=late).ratio())
     assert (first == 0).all(axis=-1).tolist() == [causal, causal, False, False]
@@ -464,7 +531,8 @@ def test_a_drawn_map_is_applied_to_queries_and_keys(asarray, rng, causal, shape)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("size", [1.0, 12.0])
 def test_scaled_features_neither_overflow_nor_underflow(asarray, rng, small_blocks, causal, dtype, size):
-    q, k, v = (x.astype(dtype) for x in (size * unit_norm(rng.normal(size=(300, 8))), size * rng.random((310, 8)), rng.normal(size=(310, 2))))  # fmt: skip
+    q, k, v = size * unit_norm(rng.normal(size=(300, 8))), size * rng.random((310, 8)), rng.normal(size=(310, 2))
+    q, k, v = (x.astype(dtype) for x in (q, k, v))
     phi, bias, mask = PositiveFeatures(32).draw(8, 0), rng.normal(size=609).astype(dtype), rng.random(310) < 0.8
     mask[0] = True
     found = relative_attention(
@@ -484,11 +552,45 @@ def test_scaled_features_neither_overflow_nor_underflow(asarray, rng, small_bloc
     assert np.all(np.abs(to_host(found) - expected) <= allowed)
 
 
-def test_scaled_features_that_underflow_are_an_error_and_no_result():
-    phi = PositiveFeatures(4).draw(2, 0)
-    q, k = 300 * np.array([[1.0, 0.0]]), -300 * np.array([[1.0, 0.0]])
-    with pytest.raises(ArithmeticError, match="the attention weights of 1 rows underflow float64"):
-        relative_attention(q, k, np.ones((1, 1)), phi, log_bias=np.zeros(1))
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("size", [1.0, 300.0, 1000.0])
+def test_rows_that_underflow_are_computed_in_logarithms(asarray, rng, causal, size):
+    phi, v = PositiveFeatures(8).draw(3, rng, shape=(2, 1)), rng.normal(size=(20, 2))
+    first = size * np.eye(3)[0]  # products of features of q and k are about exp(-size^2 / 2)
+    q, k = first + rng.normal(size=(6, 3)), rng.normal(size=(20, 3)) - first
+    q[2:4] *= 1e-3  # not lost
+    bias, mask = size * rng.normal(size=(3, 25)), rng.random((3, 20)) < 0.7
+    mask[0, 0], mask[1], mask[2] = False, False, True
+    there = {"log_bias": asarray(bias), "key_mask": asarray(mask), "causal": causal}
+    found = to_host(relative_attention(*map(asarray, (q, k, v)), phi, **there))
+    assert found.shape == (2, 3, 6, 2)
+    logs = np.logaddexp.reduce(phi.log(q)[..., :, None, :] + phi.log(k)[..., None, :, :], axis=-1) + matrix(bias, 6, 20)
+    logs = np.where(mask[:, None, :] & ((np.arange(20) <= np.arange(6)[:, None]) | (not causal)), logs, -np.inf)
+    top = logs.max(axis=-1, keepdims=True)
+    weights = np.exp(logs - np.where(np.isfinite(top), top, 0))
+    total = weights.sum(axis=-1, keepdims=True)
+    expected = weights @ v / np.where(total > 0, total, 1)
+    # Logarithms up to |w| |x| + |x|^2 / 2 of few roundings in both computations, and what FFT may lose of a kept row.
+    longest = size + 5
+    exponents = 16 * (longest**2 + longest * np.linalg.norm(phi.weights, axis=-1).max() + np.abs(bias).max())
+    allowed = 2 * (unit(np.float64) * (exponents + 100) + math.sqrt(unit(np.float64))) * np.abs(v).max()
+    assert np.all(np.abs(found - expected) <= allowed)
+
+
+def test_later_keys_change_nothing_bit_for_bit_through_scaled_features(rng, small_blocks):
+    n, phi = 600, PositiveFeatures(8).draw(3, rng)
+    q, k, v, bias = (
+        rng.normal(size=(n, 3)),
+        rng.normal(size=(n, 3)),
+        rng.normal(size=(n, 2)),
+        rng.normal(size=2 * n - 1),
+    )
+    out = relative_attention(q, k, v, phi, log_bias=bias, causal=True)
+    for i in (300, 400, 520):
+        new = [np.where(np.arange(n)[:, None] > i, -9 * x, x) for x in (k, v)]
+        other = relative_attention(q, *new, phi, log_bias=bias, causal=True)
+        assert np.array_equal(other[: i + 1], out[: i + 1])
+        assert not np.array_equal(other[i + 1 :], out[i + 1 :])
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -545,6 +647,9 @@ def test_what_is_not_finite_is_traced_back(asarray, rng, name, bad):
         ({"phi": RandomMaclaurin("exp", 8)}, TypeError, r"phi: expected a draw; call \.draw\(dim, rng\)"),
         ({"phi": RandomMaclaurin("inv", 8).draw(4, 0)}, ValueError, "the series of the map needs"),
         ({"phi": lambda x: x[:-1]}, ValueError, r"phi: expected features \(\.\.\., 3, D\)"),
+        ({"phi": lambda x: x * np.nan}, ValueError, "phi: expected finite features of finite tokens, found NaN"),
+        ({"log_bias": np.ones(8), "phi": lambda x: 1 / 0}, ValueError, "log_bias: expected"),  # before any features
+        ({"log_bias": np.ones((3, 7)), "q": np.ones((2, 3, 4))}, ValueError, r"arrays \(2,\), log_bias \(3,\)"),
     ],
 )
 def test_wrong_arguments_are_named(change, error, words):
@@ -558,3 +663,13 @@ def test_wrong_arguments_are_named(change, error, words):
     relative_attention(**right)
     with pytest.raises(error, match=words):
         relative_attention(**{**right, **change})
+
+
+def test_wrong_arguments_of_the_sums_are_named():
+    right = {"phi_q": np.ones((3, 4)), "phi_k": np.ones((5, 4)), "v": np.ones((5, 2)), "log_bias": np.ones(7)}
+    with pytest.raises(TypeError, match="causal: expected True or False, found 1"):
+        toeplitz_sums(**right, causal=1)
+    with pytest.raises(ValueError, match=r"phi_k: expected last axis 4 as phi_q has"):
+        toeplitz_sums(**{**right, "phi_k": np.ones((5, 3))})
+    with pytest.raises(ValueError, match=r"log_bias: expected \(\.\.\., 7\), found \(6,\)"):
+        toeplitz_sums(**{**right, "log_bias": np.ones(6)})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+
 import numpy as np
 
 from schoenbat_theory.arrays import Array, asarray_like, check_floating, namespace, require_bool, require_int
@@ -9,14 +11,16 @@ from schoenbat_theory.arrays import Array, asarray_like, check_floating, namespa
 __all__ = ["alibi_bias", "clipped_bias", "t5_bias"]
 
 
-def alibi_bias(n: int, m: int, n_heads: int, *, symmetric: bool = False) -> np.ndarray:
+def alibi_bias(n: int, m: int, n_heads: int, *, symmetric: bool = False, like: Array | None = None) -> Array:
     r"""Return the bias of ALiBi, slope_h (j - i), or -slope_h |j - i| if ``symmetric``.
 
         slope_h = 2^(-8 h / H),   h = 1 .. H,   for a power of two H = n_heads;
 
     for another H those of the largest power of two below it, then the first, third, ... of the next power.
 
-    ``n``, ``m``  numbers of queries and keys;  returns (n_heads, n + m - 1) float64
+    ``n``, ``m``  numbers of queries and keys
+    ``like``      array whose library, device and dtype the bias is to have, e.g. q; by default NumPy and float64
+    returns       (n_heads, n + m - 1)
 
     The bias grows with j without limit, exp(511.5) = 1e222 at n = m = 1024 in the first of 8 heads: it is meant for
     causal attention, j <= i, where both forms agree. Raises ``TypeError`` or ``ValueError`` for sizes below 1.
@@ -30,7 +34,11 @@ def alibi_bias(n: int, m: int, n_heads: int, *, symmetric: bool = False) -> np.n
     below = 1 << (heads.bit_length() - 1)  # the largest power of two that is not larger
     slopes = np.concatenate([_slopes(below), _slopes(2 * below)[::2][: heads - below]])
     distance = -np.abs(offsets) if require_bool("symmetric", symmetric) else offsets
-    return slopes[:, None] * distance
+    bias = slopes[:, None] * distance
+    if like is None:
+        return bias
+    check_floating(like=like)
+    return asarray_like(bias, like)
 
 
 def t5_bias(table: Array, n: int, m: int, *, bidirectional: bool = True, max_distance: int = 128) -> Array:
@@ -41,8 +49,8 @@ def t5_bias(table: Array, n: int, m: int, *, bidirectional: bool = True, max_dis
         r                                                             for r < E,
         min(E + floor((B - E) log(r / E) / log(max_distance / E)), B - 1)   for r >= E.
 
-    ``bidirectional``: B is half of the table, r = |j - i|, and keys after the query (j > i) use the second half. Else B
-    is the whole table and r = max(i - j, 0).
+    ``bidirectional``: B is half of the table, rounded down, r = |j - i|, and keys after the query (j > i) use the B
+    entries that follow. Else B is the whole table and r = max(i - j, 0).
 
     ``table``  (..., buckets);  ``n``, ``m``  numbers of queries and keys
     returns    (..., n + m - 1), same library, device, dtype
@@ -109,14 +117,9 @@ def _first_distances(buckets: int, exact: int, farthest: int) -> list[int]:
 
     Bucket ``exact`` + t begins at the least r with (r / exact)^(buckets - exact) >= (farthest / exact)^t.
     """
-    large = buckets - exact
-    first = list(range(exact + 1))
-    for t in range(1, large):
-        r = first[-1]
-        while r**large < exact ** (large - t) * farthest**t:
-            r += 1
-        first.append(r)
-    return first
+    large, up_to = buckets - exact, range(farthest)
+    starts = (exact ** (large - t) * farthest**t for t in range(1, large))
+    return [*range(exact + 1), *(bisect_left(up_to, start, key=lambda r: r**large) for start in starts)]
 
 
 def _gather(values: Array, index: np.ndarray) -> Array:

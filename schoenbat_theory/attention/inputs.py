@@ -19,6 +19,7 @@ from schoenbat_theory.arrays import (
 __all__ = [
     "blocks",
     "causal_mask",
+    "check_bias",
     "check_rows",
     "check_shapes",
     "divide",
@@ -46,6 +47,16 @@ def check_shapes(q: Array, k: Array, v: Array, names: tuple[str, str] = ("q", "k
         raise ValueError(f"v: expected {k.shape[-2]} rows as {names[1]} has, found {tuple(v.shape)}")
     shapes = {name: tuple(x.shape[:-2]) for name, x in ((names[0], q), (names[1], k), ("v", v))}
     return broadcast_shapes(**shapes)
+
+
+def check_bias(log_bias: Array, q: Array, v: Array, lead: tuple[int, ...]) -> tuple[int, ...]:
+    """Return ``lead`` broadcast with the leading axes of a bias of relative positions, (..., n + m - 1) and finite."""
+    check_floating(v=v, log_bias=log_bias)
+    entries = max(q.shape[-2] + v.shape[-2] - 1, 0)
+    if log_bias.ndim < 1 or log_bias.shape[-1] != entries:
+        raise ValueError(f"log_bias: expected (..., {entries}), found {tuple(log_bias.shape)}")
+    check_finite(log_bias=log_bias)
+    return broadcast_shapes(arrays=lead, log_bias=tuple(log_bias.shape[:-1]))
 
 
 def key_weights(

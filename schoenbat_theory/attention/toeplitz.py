@@ -11,30 +11,18 @@ import numpy as np
 from schoenbat_theory.arrays import (
     Array,
     all_finite,
-    broadcast_shapes,
-    check_finite,
-    check_floating,
     device_of,
     eps,
     namespace,
     require_bool,
     require_real,
 )
-from schoenbat_theory.attention.fft import ToeplitzProduct, length
-from schoenbat_theory.attention.inputs import (
-    blocks,
-    causal_mask,
-    check_shapes,
-    explain_not_finite,
-    hide,
-    key_weights,
-    toeplitz_block,
-)
-from schoenbat_theory.attention.sums import AttentionSums, exp_difference, with_ones
+from schoenbat_theory.attention.inputs import blocks, check_bias, check_shapes, explain_not_finite, hide, key_weights
+from schoenbat_theory.attention.rectangles import Problem, dense, transformed
+from schoenbat_theory.attention.sums import AttentionSums, exp_difference
 
 __all__ = ["ToeplitzSums", "toeplitz_sums", "weighted_toeplitz_sums"]
 
-NUMBERS = 1 << 18  # in one block of columns, 2 MB in float64: a transform finds in the cache what the last one left
 TOKENS = 2048  # below so many the causal form is dense: BLAS is faster than many transforms
 ROWS, COLUMNS = 128, 2048  # one dense block of weights: 2 MB in float64 per leading item
 
@@ -64,7 +52,7 @@ class ToeplitzSums(AttentionSums):
         if clamp is None:
             return super().ratio()
         xp, clamp = namespace(self.denominator), require_real("clamp", clamp, "a finite number")
-        least = clamp * xp.exp(-self.log_scale)
+        least = clamp * xp.exp(-self.log_scale) if clamp else xp.zeros_like(self.log_scale)
         return AttentionSums(self.numerator, xp.maximum(self.denominator, least), self.visible).ratio()
 
 
@@ -86,7 +74,7 @@ def toeplitz_sums(
 
     The error of FFT is absolute (`toeplitz_product`). The denominator errs by about
 
-        E_i = K u log2(N) ||c||_2 sum_l |phi_q[i,l]| ||phi_k[:,l]||_2,     c = e^b,
+        E_i = K u (log2(N) + 2) ||c||_2 sum_l |phi_q[i,l]| ||phi_k[:,l]||_2,     c = e^b,
 
     a numerator by at most E_i max|v|, because ||phi_k[:,l] v|| <= ||phi_k[:,l]|| max|v|, so that the output errs by
 
@@ -94,7 +82,8 @@ def toeplitz_sums(
 
     Rows where 2 E_i > sqrt(u) |den_i| are computed densely instead, block by block with a running maximum of the bias,
     and marked in ``recomputed``: if all rows are, time is quadratic. What remains errs by at most sqrt(u) of the larger
-    of max|v| and |out_i| by the estimate, ten times that by the theorem for powers of two, beside dense rounding.
+    of max|v| and |out_i| by the estimate, ten times that by the theorem for powers of two, beside dense rounding and
+    products phi_k v that underflow.
     Raises ``TypeError`` or ``ValueError`` for wrong input, as `kernel_attention` does.
 
     Source: Luo et al. (2021), from memory; the scales, the causal form and the guard are not in the source.
@@ -104,7 +93,7 @@ def toeplitz_sums(
     array([[2.],
            [3.]])
     """
-    lead = check_shapes(phi_q, phi_k, v, ("phi_q", "phi_k"))
+    lead = check_bias(log_bias, phi_q, v, check_shapes(phi_q, phi_k, v, ("phi_q", "phi_k")))
     causal = require_bool("causal", causal)
     weights = key_weights(phi_k, phi_k.shape[-2], lead, key_mask, None)
     sums = weighted_toeplitz_sums(phi_q, hide(phi_k, weights), hide(v, weights), log_bias, weights, causal)
@@ -113,43 +102,10 @@ def toeplitz_sums(
     return sums
 
 
-@dataclass(frozen=True, eq=False)
-class _Problem:
-    """Features, values with a row of ones (tokens along the last axis), log-factors, and leading axes of the result."""
-
-    phi_q: Array  # (..., n, D)
-    phi_k: Array  # (..., m, D)
-    values: Array  # (..., e + 1, m)
-    log_bias: Array  # (..., n + m - 1)
-    log_weights: Array | None  # (..., m), -inf: the key is not used
-    causal: bool
-    lead: tuple[int, ...]
-
-    @property
-    def n(self) -> int:
-        return int(self.phi_q.shape[-2])
-
-    @property
-    def m(self) -> int:
-        return int(self.phi_k.shape[-2])
-
-    def visible(self) -> Array | None:
-        """Return (..., n), which queries see a key; ``None``: all do."""
-        xp, device = namespace(self.values), device_of(self.values)
-        if self.m == 0:
-            return xp.zeros((*self.lead, self.n), dtype=xp.bool, device=device)
-        if self.log_weights is None:
-            return None
-        last = xp.arange(self.n, device=device) if self.causal else xp.full((self.n,), self.m - 1, device=device)
-        place = xp.arange(self.m, device=device)
-        first = xp.min(xp.where(self.log_weights > -xp.inf, place, place + self.n + self.m), axis=-1, keepdims=True)
-        return xp.broadcast_to(first <= last, (*self.lead, self.n))
-
-
 class _Rows:
     """The sums of ``rows`` so far and estimates of their errors, divided by exp(top), top the largest log-factor."""
 
-    def __init__(self, problem: _Problem, rows: range) -> None:
+    def __init__(self, problem: Problem, rows: range) -> None:
         xp, like, lead = namespace(problem.values), problem.values, problem.lead
         kind = {"dtype": like.dtype, "device": device_of(like)}
         self.start = rows.start
@@ -188,15 +144,15 @@ def weighted_toeplitz_sums(
     phi_q: Array, phi_k: Array, v: Array, log_bias: Array, log_weights: Array | None, causal: bool
 ) -> ToeplitzSums:
     """Return the sums for keys of weight exp(``log_weights``) (..., m); no later key enters a causal row."""
-    p = _problem(phi_q, phi_k, v, log_bias, log_weights, causal)
+    p = Problem.of(phi_q, phi_k, v, log_bias, log_weights, causal)
     xp, every = namespace(v), _Rows(p, range(p.n))
     for rows, keys in _halves(p.n, p.m) if causal else [(range(p.n), range(p.m))]:
         if rows and keys:
-            every.add(rows, *_transformed(p, rows, keys))
+            every.add(rows, *transformed(p, rows, keys))
     for rows in blocks(p.n, ROWS) if causal else []:
         keys = range(rows.start - rows.start % TOKENS, min(rows.stop, p.m))
         if keys:
-            every.add(rows, *_dense(p, rows, keys))
+            every.add(rows, *dense(p, rows, keys))
     visible, lost = p.visible(), every.lost()
     if visible is not None:
         lost = lost & visible
@@ -205,28 +161,11 @@ def weighted_toeplitz_sums(
         if bool(xp.any(chosen)):
             again = _Rows(p, rows)
             for keys in blocks(min(rows.stop, p.m) if causal else p.m, COLUMNS):
-                again.add(rows, *_dense(p, rows, keys))
+                again.add(rows, *dense(p, rows, keys))
             every.replace(rows, chosen, again)
     log_scale = xp.where(every.top > -xp.inf, every.top, xp.zeros_like(every.top))
     numerator, denominator = xp.matrix_transpose(every.sums[..., :-1, :]), every.sums[..., -1, :]
     return ToeplitzSums(numerator, denominator, visible, log_scale=log_scale, recomputed=lost)
-
-
-def _problem(
-    phi_q: Array, phi_k: Array, v: Array, log_bias: Array, log_weights: Array | None, causal: bool
-) -> _Problem:
-    """Return the problem, its bias checked."""
-    check_floating(v=v, log_bias=log_bias)
-    entries = max(phi_q.shape[-2] + phi_k.shape[-2] - 1, 0)
-    if log_bias.ndim < 1 or log_bias.shape[-1] != entries:
-        raise ValueError(f"log_bias: expected (..., {entries}), found {tuple(log_bias.shape)}")
-    check_finite(log_bias=log_bias)
-    shapes = {"phi_q": phi_q.shape[:-2], "phi_k": phi_k.shape[:-2], "v": v.shape[:-2], "log_bias": log_bias.shape[:-1]}
-    if log_weights is not None:
-        shapes["weights"] = log_weights.shape[:-1]
-    lead = broadcast_shapes(**{name: tuple(shape) for name, shape in shapes.items()})
-    values = _columns(with_ones(v, range(v.shape[-2])), range(v.shape[-2]), range(v.shape[-1] + 1))
-    return _Problem(phi_q, phi_k, values, log_bias, log_weights, causal, lead)
 
 
 def _halves(n: int, m: int) -> Iterator[tuple[range, range]]:
@@ -237,50 +176,3 @@ def _halves(n: int, m: int) -> Iterator[tuple[range, range]]:
             middle = start + size
             yield range(middle, min(middle + size, n)), range(start, min(middle, m))
         size *= 2
-
-
-def _transformed(p: _Problem, rows: range, keys: range) -> tuple[Array, Array, Array]:
-    """Return sums over ``keys`` by FFT (..., e + 1, rows), estimated errors (..., rows), log-scale (..., 1)."""
-    xp, values = namespace(p.values), p.values[..., keys.start : keys.stop]
-    bias = p.log_bias[..., keys.start - rows.stop + p.n : keys.stop - rows.start + p.n - 1]
-    top = xp.max(bias, axis=-1, keepdims=True)
-    toeplitz = ToeplitzProduct(xp.exp(bias - top)[..., None, None, :], len(keys))
-    if p.log_weights is not None:
-        weights = p.log_weights[..., keys.start : keys.stop]
-        heaviest = xp.max(weights, axis=-1, keepdims=True)
-        values, top = values * exp_difference(weights, heaviest)[..., None, :], top + heaviest
-    width, total = values.shape[-2], p.phi_q.shape[-1]
-    room = max(NUMBERS // (toeplitz.size * max(math.prod(p.lead), 1)), 1)
-    sums = xp.zeros((*p.lead, width, len(rows)), dtype=values.dtype, device=device_of(values))
-    error = xp.zeros_like(sums[..., 0, :])
-    for features in blocks(total, max(room // width, 1)):
-        left, right = _columns(p.phi_q, rows, features), _columns(p.phi_k, keys, features)
-        for some in blocks(width, room):
-            y = toeplitz(right[..., None, :] * values[..., None, some.start : some.stop, :])
-            sums[..., some.start : some.stop, :] += xp.sum(left[..., None, :] * y, axis=-3)
-        sizes = length(right * values[..., -1:, :]) * toeplitz.rounding[..., 0]
-        error += xp.sum(xp.abs(left) * sizes[..., None], axis=-2)
-    return sums, error, top
-
-
-def _columns(phi: Array, tokens: range, features: range) -> Array:
-    """Return features (..., features, tokens), each in one piece of memory."""
-    xp = namespace(phi)
-    out = xp.empty((*phi.shape[:-2], len(features), len(tokens)), dtype=phi.dtype, device=device_of(phi))
-    out[...] = xp.matrix_transpose(phi[..., tokens.start : tokens.stop, features.start : features.stop])
-    return out
-
-
-def _dense(p: _Problem, rows: range, keys: range) -> tuple[Array, float, Array]:
-    """Return sums over ``keys`` by matrix products (..., e + 1, rows), 0 for the error, log-scales (..., rows)."""
-    xp = namespace(p.values)
-    phi_q, phi_k = p.phi_q[..., rows.start : rows.stop, :], p.phi_k[..., keys.start : keys.stop, :]
-    scores = phi_q @ xp.matrix_transpose(phi_k)
-    factor = toeplitz_block(p.log_bias, rows, keys, p.n)
-    if p.log_weights is not None:
-        factor = factor + p.log_weights[..., None, keys.start : keys.stop]
-    if p.causal:
-        factor = xp.where(causal_mask(factor, rows, keys), factor, xp.zeros_like(factor) - xp.inf)
-    top = xp.max(factor, axis=-1)
-    weights = xp.where(factor > -xp.inf, scores * exp_difference(factor, top[..., None]), xp.zeros_like(scores))
-    return p.values[..., keys.start : keys.stop] @ xp.matrix_transpose(weights), 0.0, top

@@ -9,7 +9,7 @@ import numpy as np
 
 from schoenbat_theory.arrays import Array, device_of, namespace, to_host
 from schoenbat_theory.attention.inputs import blocks, causal_mask
-from schoenbat_theory.attention.sums import TOKENS, AttentionSums, exp_difference, with_ones
+from schoenbat_theory.attention.sums import TOKENS, AttentionSums, exp_difference, part, with_ones
 
 __all__ = ["recompute_lost_rows"]
 
@@ -23,12 +23,13 @@ def recompute_lost_rows(
     *,
     width: int,
     causal: bool,
+    log_bias: Array | None = None,
 ) -> None:
     """Replace rows of ``sums``, of positive features scaled to [0, 1], that underflow may have spoilt.
 
     ``log_q``  range of rows -> logarithms of the features of these queries, (..., b, D)
     ``log_k``  range of columns -> logarithms of the features of these keys, and their log-weights or ``None``
-    ``width``  D
+    ``width``  D;  ``log_bias``  (..., n + m - 1), entry j - i + n - 1 is that of key j for query i
 
     A row depends on its own query and on the keys that it sees, bit for bit, as the choice of rows does. Each costs
     m D exponentials.
@@ -55,6 +56,8 @@ def recompute_lost_rows(
             for i, state in states.items():
                 scores = _log_sum_exp(logs[..., i - rows.start : i - rows.start + 1, :] + logs_k)
                 scores = scores if weights is None else scores + weights
+                if log_bias is not None:
+                    scores = scores + part(log_bias, range(columns.start - i + n - 1, columns.stop - i + n - 1))
                 if causal:
                     seen = causal_mask(v, range(i, i + 1), columns)[0, :]
                     scores = xp.where(seen, scores, xp.zeros_like(scores) - xp.inf)
