@@ -132,6 +132,8 @@ def means_and_errors_as_series(cell: st.Cell) -> list[st.Evidence]:
     }
     figure = {
         "plot": "curves",
+        "title": "Three errors at the same width",
+        "caption": r"Positive features are good where $\langle x,y\rangle < 0$, trigonometric ones where it is $> 0$.",
         "x": inner.tolist(),
         "series": {name: y.tolist() for name, y in width.items()},
         "x_label": "⟨x, y⟩, unit vectors",
@@ -330,9 +332,12 @@ P23 = st.Proposition(
     title="Positive features: unbiased, with errors in closed form",
     statement=r"Positive features of $\mathrm{SM} = e^{\langle x,y\rangle}$ have mean SM and relative squared error $(e^{F} - 1)/m$, $F = \|x+y\|^2$; "
     r"hyperbolic ones $\frac{1}{2}(1 - e^{-F})$ of it from as many draws; trigonometric ones $\frac{1}{2m} e^{\|x\|^2+\|y\|^2}"
-    r"(1 - e^{-\|x-y\|^2})^2 / \mathrm{SM}^2$; orthogonal ones less than independent ones by a known gap.",
+    r"(1 - e^{-\|x-y\|^2})^2 / \mathrm{SM}^2$; orthogonal ones at most that of independent ones, by the gap of P24 "
+    r"(its $E[1 - c_K]$ times $\sum_b b(b-1)/m^2$, over blocks of $b$ features).",
     hypotheses=(
-        "$w$ is standard normal",
+        r"an estimate is the mean over $m$ draws of $w$, standard normal in $\mathbb{R}^d$: of $e^{\langle w,z\rangle - (\|x\|^2+\|y\|^2)/2}$, "
+        r"$z = x + y$ (positive), of half the sum of this at $w$ and at $-w$ (hyperbolic), or of "
+        r"$e^{(\|x\|^2+\|y\|^2)/2} \cos\langle w,x-y\rangle$ (trigonometric)",
         r"orthogonal: directions exactly so in blocks of $d$, lengths independent $\chi_d$",
     ),
     source="Choromanski et al. (2021), Lemmas 1 and 2 (seen); the error of orthogonal features is derived here",

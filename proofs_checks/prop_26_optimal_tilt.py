@@ -13,13 +13,13 @@ mean, which is a choice: the mean of the second moments has another minimiser.
 Source: optimal positive random features (OPRF) of Likhosherstov et al. (2022), not seen; formulas are derived here. A
 version of A* circulates in notes with 1/8 in front and without the divisions by d; it is a mutant here.
 
-Idea of proof. Every coordinate has E exp(c g^2 + b g) = (1-2c)^(-1/2) exp(b^2 / (2 (1-2c))) for c < 1/2 and infinite
+Idea of proof. Every coordinate has E exp(c w^2 + b w) = (1-2c)^(-1/2) exp(b^2 / (2 (1-2c))) for c < 1/2 and infinite
 otherwise; c = 2A, b = sqrt(1-4A) z for the mean, c = 4A, b = 2 sqrt(1-4A) z for the second moment. In s = log rho, log
 M = d log cosh(s/2) + F e^s is convex (in rho it is not); its derivative is zero where 2F rho^2 + (2F + d) rho - d = 0,
 which has one positive root.
 
 Checked exactly: mean and second moment as power series in A and F, from the moments (2k-1)!! alone, in one and in two
-coordinates; that the partial sums of E exp(4A g^2) have no limit at A = 1/8; that A* solves the quadratic, at pairs (F,
+coordinates; that the partial sums of E exp(4A w^2) have no limit at A = 1/8; that A* solves the quadratic, at pairs (F,
 d) where it is rational; the library's A* and second moment against these. By sampling, through the library: the mean at
 A* and at A = 1/16, the second moment at A*. Data: what A* is worth on real heads at their mean F.
 
@@ -56,14 +56,14 @@ def _power(c: int, exponent: Fraction) -> list[Fraction]:
 
 
 def _tilted_moment(c: int, k: int) -> list[Fraction]:
-    """The series of E g^2k exp(c A g^2), from the moments (2k + 2n - 1)!! of g."""
+    """The series of E w^2k exp(c A w^2), from the moments (2k + 2n - 1)!! of w."""
     return [Fraction(c**n * math.prod(range(2 * (k + n) - 1, 0, -2)), math.factorial(n)) for n in range(ORDER)]
 
 
 def _moment(power: int, k: int, prefactor: Fraction = Fraction(1, 2)) -> list[Fraction]:
-    """The series in A of the coefficient of z^2k in E g^power, one coordinate, ``prefactor`` in place of 1/2 in a mutant.
+    """The series in A of the coefficient of z^2k in E h^power, one coordinate, ``prefactor`` in place of 1/2 in a mutant.
 
-    g = (1-4A)^(1/2) exp(2A w^2 + sqrt(1-4A) w z) is phi(x) phi(y) at m = 1 without exp(-(x^2 + y^2) / 2).
+    h = (1-4A)^(1/2) exp(2A w^2 + sqrt(1-4A) w z) is one estimate g without its factor exp(-(x^2 + y^2) / 2).
     """
     scale = Fraction(power ** (2 * k), math.factorial(2 * k))
     series = _product(_power(4, power * prefactor + k), _tilted_moment(2 * power, k))
@@ -71,7 +71,7 @@ def _moment(power: int, k: int, prefactor: Fraction = Fraction(1, 2)) -> list[Fr
 
 
 def _unbiased(prefactor: Fraction) -> st.Evidence:
-    """E g = exp(z^2 / 2) whatever A: the coefficient of z^2k is 1 / (2^k k!), and no power of A is left."""
+    """E h = exp(z^2 / 2) whatever A: the coefficient of z^2k is 1 / (2^k k!), and no power of A is left."""
     wrong, size = 0, 10
     for k in range(size):
         found = _moment(1, k, prefactor)
@@ -88,7 +88,7 @@ def _unbiased(prefactor: Fraction) -> st.Evidence:
 
 
 def unbiased_as_series(cell: st.Cell) -> st.Evidence:
-    """E g = exp(|z|^2 / 2) as a power series in A."""
+    """E g = SM as a power series in A, without exp(-(|x|^2 + |y|^2) / 2) on either side."""
     del cell
     return _unbiased(Fraction(1, 2))
 
@@ -100,7 +100,7 @@ def prefactor_dropped(cell: st.Cell) -> st.Evidence:
 
 
 def second_moment_as_series(cell: st.Cell) -> st.Evidence:
-    """E g^2 in two coordinates against (1-4A)^2 (1-8A)^(-1) exp(2 (1-4A)/(1-8A) |z|^2), which is exp(|z|^2) M(rho)."""
+    """E g^2 in d = 2, over exp(-|x|^2 - |y|^2): (1-4A)^2 / (1-8A) exp(2F (1-4A)/(1-8A)), which is exp(F) M."""
     del cell
     wrong, cases = 0, 0
     for j in range(6):
@@ -122,7 +122,7 @@ def second_moment_as_series(cell: st.Cell) -> st.Evidence:
 
 
 def infinite_from_an_eighth_on(cell: st.Cell) -> st.Evidence:
-    """At A = 1/8 partial sums of E exp(g^2 / 2) = sum_n binom(2n, n) / 4^n reach sqrt(N); library: inf, finite just below."""
+    """At A = 1/8 partial sums of E exp(w^2 / 2) = sum_n binom(2n, n) / 4^n reach sqrt(N); library: inf, finite just below."""
     x = cell.asarray(np.array([0.3, 0.1]))
     library = [float(st.PositiveFeatures(1, tilt=a).variance(x, x)) for a in (0.125, 0.2, 0.1249)]
     term, total, wrong = Fraction(1), Fraction(0), 0
@@ -216,12 +216,15 @@ def zero_of_the_derivative(cell: st.Cell) -> st.Evidence:
     best = float(st.optimal_tilt(squared, dim))
     tilts = [best, *(a / 50 for a in range(-12, 2))]
     moments = [_relative_moment(2, a, dim, squared) for a in sorted(tilts)]
+    untilted = _relative_moment(2, 0.0, dim, squared)
     return _is_least([tilt for _, _, tilt in _rational_pairs()]).but(
         figure={
             "plot": "curves",
+            "title": "The second moment against the tilt",
+            "caption": f"It is least at $A^* = {best:.4f}$, {untilted / min(moments):.0f} times smaller there than without a tilt ($A = 0$).",
             "x": sorted(tilts),
             "series": {"E g² / SM²": moments},
-            "lines": {"A = 0": _relative_moment(2, 0.0, dim, squared), f"A* = −{-best:.4f}": min(moments)},
+            "lines": {"A = 0": untilted, f"A* = −{-best:.4f}": min(moments)},
             "x_label": "tilt A (d = 64, |z|² = 16)",
             "y_label": "second moment of one feature",
             "log_y": True,
@@ -336,7 +339,12 @@ P26 = st.Proposition(
     statement=r"For every $A < 1/4$ the features $c\,e^{A\|w\|^2 + \sqrt{1-4A}\langle w,x\rangle - \|x\|^2/2}$, $c^4 = (1-4A)^d$, estimate "
     r"$e^{\langle x,y\rangle}$ without bias. Their second moment is finite if and only if $A < 1/8$, and least at "
     r"$A^* = \frac{1}{16}\left(1 - 2r - \sqrt{(1+2r)^2 + 8r}\right)$, $r = \|x+y\|^2/d$.",
-    hypotheses=("$w$ is standard normal", "$A < 1/4$"),
+    hypotheses=(
+        r"$w$ is standard normal in $\mathbb{R}^d$",
+        "$A < 1/4$",
+        r"$g$: one estimate, the product of the features of $x$ and of $y$; $\mathrm{SM} = e^{\langle x,y\rangle}$, "
+        r"$M = E g^2 / \mathrm{SM}^2$, $\rho = 1/(1-8A)$, $F = \|z\|^2$, $z = x + y$",
+    ),
     source="Likhosherstov et al. (2022), not seen; derived here",
     expected="consistent",
     checks=[

@@ -250,9 +250,12 @@ def features_on_activations(cell: st.Cell) -> list[st.Evidence]:
                 st.observe(name=f"features for 10 % error, {name}: {head.name}", measured=float(median), note=note),
                 st.observe(name=f"features for 10 % error, {name}, worst pair: {head.name}", measured=float(worst)),
             ]
+    (least, _), (fewest, most) = ((min(medians[name]), max(medians[name])) for name in ("as they are", "unit norms"))
     figure = {
         "plot": "bars",
-        "title": "features for 10 % error",
+        "title": "Features for 10 % error",
+        "caption": f"With unit norms the median pair takes {fewest:,.0f} to {most:,.0f} features, with lengths as they are "
+        f"{least:,.0f} or more.",
         "names": [head.name for head in cell.heads],
         "series": medians,
         "y_label": "features for 10 % error, median pair",
@@ -288,9 +291,14 @@ P32 = st.Proposition(
     id="P32",
     title="Unit norms bound the error of positive features",
     statement=r"If $\|x\| = \|y\| = 1$, the relative squared error of $m$ positive features is at most $(e^4 - 1)/m$, attained where $x = y$. "
-    r"With Gaussian entries times $d^{-1/4}$ its mean is $((1 - 4 d^{-1/2})^{-d/2} - 1)/m$, infinite for $d \le 16$. "
-    r"With unit norms no weight exceeds $e^2/(n - 1 + e^2)$.",
-    hypotheses=(r"$\|x\| = \|y\| = 1$", "features are positive, independent and untilted"),
+    r"Its mean over queries and keys with entries $N(0, 1)$ times $d^{-1/4}$ is $((1 - 4 d^{-1/2})^{-d/2} - 1)/m$, infinite for $d \le 16$. "
+    r"With unit norms no weight of $n$ keys exceeds $e^2/(n - 1 + e^2)$, without a bias.",
+    hypotheses=(
+        r"$m$ features of $\mathrm{SM} = e^{\langle x,y\rangle}$, $x, y \in \mathbb{R}^d$: positive, independent and untilted; "
+        r"$F = \|z\|^2$, $z = x + y$",
+        r"the weight of key $j$ is $e^{\langle q,k_j\rangle}$ over the sum of all $n$ of them",
+        r"unit norms: $\|x\| = \|y\| = 1$, and $\|q\| = \|k_j\| = 1$",
+    ),
     source="Luo et al. (2021), abstract and introduction seen, theorem not seen; derived here from Choromanski et al. (2021), Lemma 2 (seen)",
     expected="consistent",
     checks=[
