@@ -1,14 +1,14 @@
-r"""P27: Kernelized attention is a block of a semidefinite matrix, of which Nystrom's approximation errs on one side.
+r"""P27: Kernelized attention is a block of a semidefinite matrix, of which Nyström's approximation errs on one side.
 
-    C = kappa(Q', K') = D_Q^(-1/2) A D_K^(-1/2),  kappa(x, y) = exp(-|x - y|^2 / 2),  Q' = p^(-1/4) Q,  K' = p^(-1/4) K
-    A = exp(Q K^T / sqrt p),                        D_Q = diag exp(|q_i|^2 / sqrt p),    D_K likewise
+    C = kappa(Q', K') = D_Q^(-1/2) A D_K^(-1/2),  kappa(x, y) = exp(-|x - y|^2 / 2),  Q' = d^(-1/4) Q,  K' = d^(-1/4) K
+    A = exp(Q K^T / sqrt d),                        D_Q = diag exp(|q_i|^2 / sqrt d),    D_K likewise
     G = kappa([Q'; K'], [Q'; K']) = [[., C], [C^T, .]],   G~ = G S (S^T G S)^+ S^T G,   C~ = the block of G~ where C is
 
 0 <= G~ <= G in the Loewner order; G - G~ falls when landmarks are added, is zero in their rows and columns, and
 vanishes once every distinct point is a landmark; and |C - C~| <= |G - G~| / 2 in the spectral norm.
 
 Hypotheses: G is positive semidefinite, which the lifting to queries and keys together ensures. C itself is neither
-symmetric nor semidefinite; Nystrom's formula on C may err by any factor (below by 65536, where no entry of C exceeds
+symmetric nor semidefinite; Nyström's formula on C may err by any factor (below by 65536, where no entry of C exceeds
 1).
 
 Source: Chen et al. (2021), Skyformer, equations (3) to (6) and Lemma 1 (seen, with appendix and code); there |C - C~|
@@ -23,7 +23,7 @@ Checked exactly: the identity, a polynomial of degree 2 in each of two numbers s
 which proves it. The order, on integer multiples of sqrt(2 log 2), where kappa = 2^(-|a - b|^2) is rational: all that is
 said above, for four sets of points (distinct ones, a query equal to a key, repeated landmarks, crossed pairs) and every
 number of landmarks; each is a case, and the proof is the one above. By computation on normal points: that the library's
-Gram matrix, attention, Nystrom's formula and Nystrom attention are these.
+Gram matrix, attention, Nyström's formula and Nyström attention are these.
 
 Not checked: how small the error is (P28).
 """
@@ -84,13 +84,13 @@ def _pseudo_inverse(w: np.ndarray) -> np.ndarray:
 
 
 def _nystrom(g: np.ndarray, landmarks: list[int]) -> np.ndarray:
-    """Nystrom's formula as it is defined, in rationals."""
+    """Nyström's formula as it is defined, in rationals."""
     w = g[np.ix_(landmarks, landmarks)]
     return np.asarray(g[:, landmarks] @ _pseudo_inverse(w) @ g[landmarks])
 
 
 def identity(cell: st.Cell) -> st.Evidence:
-    """The exponents of C and of D_Q^(-1/2) A D_K^(-1/2), times sqrt p, for one coordinate."""
+    """The exponents of C and of D_Q^(-1/2) A D_K^(-1/2), times sqrt d, for one coordinate."""
     del cell
     return _identity(Fraction(1, 2))
 
@@ -174,7 +174,7 @@ def _normal_points() -> tuple[np.ndarray, np.ndarray]:
 def _rounding(*points: np.ndarray) -> float:
     """Relative rounding error of an entry of the kernel matrix.
 
-    There are p + 4 operations on an exponent, an exponential, and three products.
+    There are d + 4 operations on an exponent, an exponential, and three products.
     No term of the exponent exceeds 8 max |x|^2, also about another centre, the mean of some of the points.
     """
     largest = max(float(np.max(np.sum(x**2, axis=-1))) for x in points)
@@ -326,10 +326,15 @@ P27 = st.Proposition(
     id="P27",
     title="Kernelized attention is a block of a semidefinite matrix",
     statement=r"$\kappa(Q', K') = D_Q^{-1/2} A D_K^{-1/2}$; for the matrix $G$ of queries and keys together and "
-    r"$G_S = G S (S^\top G S)^+ S^\top G$: $0 \le G_S \le G$ in the Loewner order, "
-    r"$G - G_S$ falls when landmarks are added and is zero in their rows, "
-    r"and $\|C - C_S\| \le \|G - G_S\| / 2$ for the blocks of queries and keys.",
-    hypotheses=("the kernel is positive semidefinite, and queries and keys are lifted to one set of points",),
+    r"$\tilde{G} = G S (S^\top G S)^+ S^\top G$: $0 \le \tilde{G} \le G$, "
+    r"$G - \tilde{G}$ falls when landmarks are added and is zero in their rows, "
+    r"and $\|C - \tilde{C}\| \le \|G - \tilde{G}\| / 2$ for the blocks of queries and keys.",
+    hypotheses=(
+        r"$\kappa(x, y) = \exp(-\|x - y\|^2 / 2)$, $Q' = d^{-1/4} Q$, $K'$ likewise, $d$ their width",
+        r"$A = \exp(Q K^\top / \sqrt{d})$ entry by entry, $D_Q = \mathrm{diag} \exp(\|q_i\|^2 / \sqrt{d})$, $D_K$ likewise",
+        r"$G = \kappa([Q'; K'], [Q'; K'])$, of which $C = \kappa(Q', K')$ is a block; $S$ chooses columns, the landmarks",
+        r"$X \le Y$ (Loewner): $Y - X$ is positive semidefinite",
+    ),
     source="Chen et al. (2021), equations (3) to (6) and Lemma 1 (seen); the factor 1/2 is not in the sources seen",
     expected="consistent",
     checks=[

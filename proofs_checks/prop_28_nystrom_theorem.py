@@ -1,20 +1,20 @@
 r"""P28: Skyformer's theorem on the number of landmarks holds, and on some inputs its order is what it takes.
 
-    d >= (56/3) 2n l_max log(4n / delta)  implies  P[ G - G~ <= lambda I ] >= 1 - delta,  and then |C - C~| <= eps |C|
+    c >= (56/3) 2n l_max log(4n / delta)  implies  P[ G - G~ <= lambda I ] >= 1 - delta,  and then |C - C~| <= eps |C|
     l_i = [G (G + lambda I)^(-1)]_ii,   lambda = eps |C|,   G, C and their approximations as in P27
 
-for d landmarks drawn uniformly with replacement from the 2n points.
+for c landmarks drawn uniformly with replacement from the 2n points.
 
-Hypotheses: eps < 1, delta < 1/2. The source has d >= c (d_stat / beta) log(n / delta) with d_stat = sum_i l_i and a
-beta <= d_stat / (2n l_i) for all i, which at its best is 2n l_max log(n / delta). Its constant c is not printed; 56/3
+Hypotheses: eps < 1, delta < 1/2. The source has c >= const (d_stat / beta) log(n / delta) with d_stat = sum_i l_i and
+a beta <= d_stat / (2n l_i) for all i, which at its best is 2n l_max log(n / delta). Its constant is not printed; 56/3
 follows from the lemmas of its appendix with their constants kept.
 
 Source: Chen et al. (2021), Skyformer, Theorem 2 with Definitions 1 and 2, and its appendix (seen). Not in the sources
-seen: the examples of its order; that d >= 8 (2n l_max + 1/6) log(2n / delta) is enough; that the block needs only
+seen: the examples of its order; that c >= 8 (2n l_max + 1/6) log(2n / delta) is enough; that the block needs only
 lambda = 2 eps |C|, by the half of P27.
 
-Idea of proof: G = B B^T, and Psi = B (B^T B + lambda I)^(-1/2) has rows of squared norm l_i. X = Psi^T Psi - (2n / d)
-sum psi psi^T, over the sampled rows, is a mean of d independent matrices, each at most I in the Loewner order, the
+Idea of proof: G = B B^T, and Psi = B (B^T B + lambda I)^(-1/2) has rows of squared norm l_i. X = Psi^T Psi - (2n / c)
+sum psi psi^T, over the sampled rows, is a mean of c independent matrices, each at most I in the Loewner order, the
 variance of each at most 2n l_max. Where X <= I / 2, B^T B <= 2 B^T P P^T B + lambda I with the scaled S as P, and the
 projection off the landmarks leaves at most lambda. Matrix Bernstein's inequality for the largest eigenvalue then asks
 for 8 (2n l_max + 1/6) log(2n / delta), which is less than what the theorem does.
@@ -23,7 +23,7 @@ The order. (1) n queries far from each other, each equal to one key: |C| = 1, l_
 of C is 1 unless every pair is hit. That is the coupon collector's problem, which takes about n log(n / delta) draws.
 (2) n - 1 queries and as many keys, all equal, and one pair far from them: |C| = n - 1, d_stat < 2, and l_i = 1 / (2 +
 lambda) for the pair. Where eps < 1 / (n - 1), lambda < 1, the error of C is 1 > lambda until one of the pair is hit: it
-fails with probability (1 - 1/n)^d. So 2n l_max, and not d_stat, is what counts; there without the factor n in the
+fails with probability (1 - 1/n)^c. So 2n l_max, and not d_stat, is what counts; there without the factor n in the
 logarithm.
 
 Checked exactly: the probabilities of failure of both examples, with the landmarks that are asked for, in rationals. By
@@ -61,18 +61,18 @@ def _one_sided(size: int, coherence: float, delta: float) -> int:
     return math.ceil(8 * (coherence + 1 / 6) * math.log(size / delta))
 
 
-def _pairs_missed(n: int, d: int) -> Fraction:
-    """Probability that d uniform draws from n pairs miss some pair."""
-    return Fraction(sum((-1) ** (j + 1) * math.comb(n, j) * (n - j) ** d for j in range(1, n + 1)), n**d)
+def _pairs_missed(n: int, c: int) -> Fraction:
+    """Probability that c uniform draws from n pairs miss some pair."""
+    return Fraction(sum((-1) ** (j + 1) * math.comb(n, j) * (n - j) ** c for j in range(1, n + 1)), n**c)
 
 
-def _pair_missed(n: int, d: int) -> Fraction:
-    """Probability that d uniform draws from n pairs miss a certain one."""
-    return Fraction(n - 1, n) ** d
+def _pair_missed(n: int, c: int) -> Fraction:
+    """Probability that c uniform draws from n pairs miss a certain one."""
+    return Fraction(n - 1, n) ** c
 
 
 def _examples(ridge: float) -> Iterator[tuple[int, float, float, Callable[[int], Fraction]]]:
-    """Yield the number of points, 2n l_max, d_stat, and the probability of failure with d landmarks; ``ridge`` < 1."""
+    """Yield the number of points, 2n l_max, d_stat, and the probability of failure with c landmarks; ``ridge`` < 1."""
     for n in (4, 16):  # n pairs: G is all blocks [[1, 1], [1, 1]], and a missed one leaves 2 of G and 1 of C
         yield 2 * n, 2 * n / (2 + ridge), 2 * n / (2 + ridge), functools.partial(_pairs_missed, n)
     for n in (8, 1024):  # a far pair: G is such a block and one of ones, and the pair is left if it is missed
@@ -85,10 +85,10 @@ def _failures(asked: Asked, coherent: bool = True) -> st.Evidence:
     worst, ratios = 0.0, []
     for size, coherence, dimension, missed in _examples(0.5):
         for delta in (Fraction(1, 10), Fraction(1, 100)):
-            d = asked(size, coherence if coherent else dimension, float(delta))
-            worst = max(worst, float(missed(d) / delta))
+            c = asked(size, coherence if coherent else dimension, float(delta))
+            worst = max(worst, float(missed(c) / delta))
             if size <= 16:
-                ratios.append(d / next(i for i in itertools.count(1) if missed(i) <= delta))
+                ratios.append(c / next(i for i in itertools.count(1) if missed(i) <= delta))
     return st.decide(
         worst <= 1,
         because="failure probabilities in rational arithmetic",
@@ -113,7 +113,7 @@ def one_sided_in_the_examples(cell: st.Cell) -> st.Evidence:
 
 
 def half_for_56_thirds(cell: st.Cell) -> st.Evidence:
-    """Twin: the constant 1/2. Pairs take the order of the theorem, the logarithm included."""
+    """Twin: the constant 1/2, fewer than n log(n / delta): pairs need that many, by the coupon collector."""
     del cell
     return _failures(lambda size, coherence, delta: math.ceil(coherence * math.log(2 * size / delta) / 2))
 
@@ -129,15 +129,16 @@ def _kappa(points: np.ndarray) -> np.ndarray:
 
 
 def _sets() -> dict[str, np.ndarray]:
-    """Points, queries first: the two examples, nearly equal points, and ordinary ones."""
+    """Points, queries first: the two examples, nearly equal points, and the ordinary ones of P28V."""
     rng = np.random.default_rng(28)
+    ordinary = rng.normal(size=(512, 16)) / 2
     far = 40.0 * np.arange(4)[:, None]
     apart = 40.0 * (np.arange(8)[:, None] == 0)
     return {
         "four pairs": np.concatenate([far, far]),
         "a far pair": np.concatenate([apart, apart]),
         "nearly equal": rng.normal(size=(128, 16)) / 100,
-        "normal points": rng.normal(size=(512, 16)) / 2,
+        "normal points": ordinary,
     }
 
 
@@ -254,13 +255,13 @@ def without_replacement(cell: st.Cell) -> st.Evidence:
 
 P28 = st.Proposition(
     id="P28",
-    title="How many landmarks Skyformer needs",
-    statement=r"If $d \ge (56/3)\, 2n\, l_{\max} \log(4n/\delta)$ landmarks are drawn uniformly with replacement, then "
-    r"$\Pr[\,G - G_S \le \lambda I\,] \ge 1 - \delta$ in the Loewner order with $\lambda = \varepsilon \|C\|$, "
-    r"and then $\|C - C_S\| \le \varepsilon \|C\|$.",
+    title="How many landmarks are enough for Skyformer",
+    statement=r"If $c \ge (56/3)\, 2n\, l_{\max} \log(4n/\delta)$ landmarks are drawn uniformly with replacement, then "
+    r"$\Pr[\,G - \tilde{G} \le \lambda I\,] \ge 1 - \delta$ in the Loewner order with $\lambda = \varepsilon \|C\|$, "
+    r"and then $\|C - \tilde{C}\| \le \varepsilon \|C\|$.",
     hypotheses=(
-        r"$\varepsilon < 1$, $\delta < 1/2$",
-        r"$l_{\max}$ is the largest diagonal entry of $G (G + \lambda I)^{-1}$: the best $\beta$ of the source",
+        r"$G$, $C$, $\tilde{G}$, $\tilde{C}$ are those of P27, with $n$ queries and $n$ keys; $\varepsilon < 1$, $\delta < 1/2$",
+        r"$l_{\max}$ is the largest diagonal entry of $G (G + \lambda I)^{-1}$ (the source's $\beta$ at its best)",
     ),
     source="Chen et al. (2021), Theorem 2 and its appendix (seen); it prints no constant, 56/3 is from its lemmas",
     expected="consistent",

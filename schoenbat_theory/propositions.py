@@ -41,7 +41,7 @@ KINDS = ("exact", "deterministic", "monte-carlo", "data")
 class Evidence:
     """What one check found.
 
-    ``verdict``      one of `VERDICTS`; ``None`` for numbers that decide nothing (kind "data")
+    ``verdict``      one of `VERDICTS`; ``None`` for numbers that decide nothing, as on given activations
     ``kind``         "exact" (enumeration, algebra), "deterministic" (grid, search), "monte-carlo", "data"
     ``measured, predicted, interval``   of the comparison that decides, or comes closest to
     ``draws, comparisons``              replicates used; numbers compared at once

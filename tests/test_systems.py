@@ -86,7 +86,8 @@ def test_a_sentence_has_the_numbers_of_the_report_and_is_left_out_without_them(r
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(float("inf"), "∞"), (float("nan"), "–"), (0.0, "0"), (52, "52"), (1e15, "10¹⁵")]
+    ("value", "text"),
+    [(float("inf"), "∞"), (float("nan"), "–"), (0.0, "0"), (52, "52"), (1e15, "10¹⁵"), (12882851024755, "1.29 × 10¹³")],
 )
 def test_a_number_of_any_kind_can_be_said(value, text):
     assert text in short(value)
@@ -100,7 +101,7 @@ def test_a_picture_is_that_of_the_named_evidence(report):
 def test_time_memory_and_error_come_from_the_record(report):
     (chapter,) = chapters(report)
     assert [e.name for e in chapter.timed.values()] == ["time against n", "memory against n", "error against n"]
-    ((conditions, (said,)),) = chapter.comparisons.items()
+    ((conditions, (said, *_)),) = chapter.comparisons.items()
     assert conditions.startswith(
         "Scene: timed on 2026-01-01 on a processor, 2 cores, BLAS on 2, in float32, d = 2, e = 2, tokens"
     )
@@ -124,6 +125,12 @@ def test_the_page_shows_the_chapter_before_its_propositions(report):
         assert said in text
     for missing in ("never said", "nor this", "no record"):
         assert missing not in text
+
+
+def test_a_picture_of_a_chapter_stands_there_alone(report):
+    text = page(report)
+    assert text.count("asked and given") == 1
+    assert 'Pictures of P90V: chapter <a href="#_toy">' in text
 
 
 def test_the_page_is_the_same_for_the_same_report(report):

@@ -94,6 +94,12 @@ def test_data_legs_cover_every_shipped_head(outcomes: dict[str, Any]) -> None:
         assert all(e.verdict is None for e in data)
 
 
+def test_the_numbers_on_activations_are_each_of_a_shipped_head(whole: st.Report) -> None:
+    """Else the table of real activations would mix in what was measured on other points."""
+    names = {head.name for head in st.shipped_heads()}
+    assert {e.name.rpartition(": ")[2] for e in whole.evidence if e.kind == "data"} == names
+
+
 def test_one_worker_and_two_give_the_same_document(whole: st.Report) -> None:
     assert comparable(st.verify(workers=1)) == comparable(whole)
 

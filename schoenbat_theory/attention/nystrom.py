@@ -43,7 +43,7 @@ def nystrom_attention(
     key_mask: Array | None = None,
     return_residual: bool = False,
 ) -> Array | tuple[Array, Array]:
-    r"""Compute Skyformer: `gaussian_attention` with the weights of a Nystrom approximation, in time linear in n + m.
+    r"""Compute Skyformer: `gaussian_attention` with the weights of a Nyström approximation, in time linear in n + m.
 
     The weights C = kappa(Q, K) are a block of the positive semidefinite matrix Cbar of all n + m points [Q; K]. With S
     the columns of the identity that belong to c landmarks,
@@ -150,7 +150,7 @@ def draw_landmarks(
 
 
 def nystrom_gram(gram: Array, landmarks: Any) -> Array:
-    r"""Return the Nystrom approximation G S (S^T G S)^+ S^T G of a positive semidefinite matrix.
+    r"""Return the Nyström approximation G S (S^T G S)^+ S^T G of a positive semidefinite matrix.
 
     ``gram``       (..., N, N), symmetric positive semidefinite, its entries rounded once
     ``landmarks``  (c,) whole numbers in 0 .. N - 1, of which S has the columns of the identity; they may repeat

@@ -45,7 +45,7 @@ def statistical_dimension(gram: Any, ridge: float) -> float:
 
 
 def landmarks_required(gram: Any, ridge: float, delta: float) -> int:
-    r"""Return how many landmarks the theorem asks for, so that the Nystrom error exceeds ``ridge`` rarely.
+    r"""Return how many landmarks the theorem asks for, so that the Nyström error exceeds ``ridge`` rarely.
 
         c = ceil((56 / 3) N max_i l_i log(2 N / delta))
 
