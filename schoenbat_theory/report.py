@@ -17,7 +17,7 @@ import jinja2
 from markupsafe import Markup
 
 from schoenbat_theory import plots
-from schoenbat_theory.chapters import Chapter, chapters
+from schoenbat_theory.chapters import Chapter, chapters, undrawn
 from schoenbat_theory.environment import environment
 from schoenbat_theory.files import slug, unused, write_whole
 from schoenbat_theory.markup import decimal, inline_math
@@ -164,7 +164,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     found.filters |= {"prose": _prose, "interval": _interval, "decimal": decimal, "count": "{:,}".format}
-    found.globals |= {"figure": _figure, "width": _width, "reading": plots.READING}
+    found.globals |= {"figure": _figure, "width": _width, "reading": plots.reading, "undrawn": undrawn}
     return found
 
 

@@ -1,11 +1,11 @@
-"""A record of timed runs: one line of JSON per cell, as a table, as figures, as sentences."""
+"""A record of timed runs: one line of JSON per cell, as a table, as figures."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -17,7 +17,7 @@ from schoenbat_theory.files import slug, write_whole
 from schoenbat_theory.markup import decimal
 from schoenbat_theory.propositions import Evidence, observe
 
-__all__ = ["RECORD", "Timing", "Timings", "installed_timings", "read_timings", "short"]
+__all__ = ["RECORD", "Timing", "Timings", "installed_timings", "notes_of", "read_timings", "short", "span", "title_of"]
 
 RECORD = "systems.jsonl"
 
@@ -31,8 +31,10 @@ class Timing:
     ``size``            landmarks or features, ``None`` where exact
     ``seconds``         of every repeat
     ``peak_bytes``      most memory that NumPy held beyond the input, measured apart from the time
-    ``error``           relative Frobenius error against the exact answer in float64, on some rows
-    ``baseline``        the same error of an answer that knows nothing of queries and keys
+    ``error``           relative Frobenius error against the exact answer in float64, median of ``errors``
+    ``baseline``        the same error of an answer that ignores queries and keys
+    ``errors``          of every draw of landmarks or features; empty in older records, which had one
+    ``rows``            of the output that the errors are measured on, evenly spaced
     """
 
     scene: str
@@ -48,16 +50,27 @@ class Timing:
     error: float
     baseline: float
     note: str = ""
+    errors: tuple[float, ...] = ()
+    rows: int = 64  # in older records, which do not say
 
     @property
     def median(self) -> float:
         """Median of ``seconds``."""
         return float(np.median(self.seconds))
 
+    @property
+    def quartiles(self) -> tuple[float, float]:
+        """Lower and upper quartile of ``seconds``."""
+        low, high = np.quantile(self.seconds, (0.25, 0.75))
+        return float(low), float(high)
+
+    def faster(self, other: Timing) -> bool:
+        """Whether the median is lower by a tenth or more, and the quartiles do not overlap."""
+        return self.median <= 0.9 * other.median and self.quartiles[1] < other.quartiles[0]
+
     def as_dict(self) -> dict[str, Any]:
         """Return the fields, with median and quartiles, as JSON holds them."""
-        low, high = np.quantile(self.seconds, (0.25, 0.75))
-        return {**dataclasses.asdict(self), "median": self.median, "quartiles": [float(low), float(high)]}
+        return {**dataclasses.asdict(self), "median": self.median, "quartiles": list(self.quartiles)}
 
 
 @dataclass(frozen=True)
@@ -80,7 +93,12 @@ class Timings:
             f"{one.error:>9.1e} {one.baseline:>9.1e}"
             for one in self.cells
         ]
-        return "\n".join(lines)
+        rows = span(cell.rows for cell in self.cells)
+        legend = (
+            f"error: relative Frobenius error on {rows} rows against float64; "
+            "baseline: the same of an answer that ignores queries and keys"
+        )
+        return "\n".join([*lines, legend])
 
     def save(self, folder: str | os.PathLike[str]) -> list[Path]:
         """Write the record and figures/ into ``folder``, which exists, and return their paths; older figures there go."""
@@ -109,46 +127,14 @@ class Timings:
             return []
         found = self.of(scene)
         close = [cell for cell in found if cell.size is not None] or found  # rounding errors would need half the axis
+        time = f"Median of runs that took turns.{notes_of(found)}"
+        memory = "The most that NumPy held beyond the input, with what is made beforehand."
+        error = f"{_measure(close)}{notes_of(close)}"
         return [
-            self._figure(scene, "time", _curves(found, "median"), "seconds", "Median of runs that took turns."),
-            self._figure(
-                scene, "memory", _curves(found, "megabytes"), "MB", "The most that NumPy held beyond the input."
-            ),
-            self._figure(
-                scene,
-                "error",
-                _curves(close, "error") | _baselines(close),
-                "relative error",
-                "Against exact answers in float64.",
-            ),
+            self._figure(scene, "time", _curves(found, "median"), "seconds", time),
+            self._figure(scene, "memory", _curves(found, "megabytes"), "MB", memory),
+            self._figure(scene, "error", _curves(close, "error") | _baselines(close), "relative error", error),
         ]
-
-    def compare(self, scene: str, ours: str, theirs: str) -> str:
-        """Return sentences on two methods of a scene at the largest n that both reached; empty if there is none."""
-        pairs = [(a, b) for a in self.of(scene, ours) for b in self.of(scene, theirs) if a.n == b.n]
-        if not pairs:
-            return ""
-        a, b = pairs[-1]
-        slower = [pair[0].n for pair in pairs if pair[0].median >= pair[1].median]
-        faster = [pair[0].n for pair in pairs if pair[0].n > max(slower, default=0)]
-        turn = (
-            f"Among the lengths timed, {ours} is faster from n = {faster[0]:,} on."
-            if faster
-            else f"Up to n = {a.n:,}, the longest that both were timed at, {ours} is not faster."
-        )
-        return f"At n = {a.n:,} {_measured(a)}; {_measured(b)}. {turn}"
-
-    def conditions(self, scene: str) -> str:
-        """Return a sentence on where and how a scene was timed."""
-        cells, machine = self.of(scene), self.environment
-        one, repeats = cells[0], sorted({len(cell.seconds) for cell in cells})
-        widths = f"d = {one.d}, e = {one.e}, {machine['tokens']}" if one.d else f"{one.e} columns"
-        runs = " to ".join(dict.fromkeys(str(end) for end in (repeats[0], repeats[-1])))
-        threads = max((pool["num_threads"] for pool in machine["blas"]), default=1)
-        return (
-            f"{_title(scene)}: timed on {machine['date']} on {machine['cpu']}, {machine['cores']} cores, BLAS on {threads}, in {one.dtype}, {widths}; "
-            f"medians of {runs} runs in which the methods took turns."
-        )
 
     def _figure(
         self, scene: str, what: str, curves: dict[str, dict[int, float]], y_label: str, caption: str
@@ -156,7 +142,7 @@ class Timings:
         x = sorted({n for curve in curves.values() for n in curve})
         figure = {
             "plot": "curves",
-            "title": f"{_title(scene)}: {what} against n",
+            "title": f"{title_of(scene)}: {what} against n",
             "x": x,
             "series": {label: [curve.get(n) for n in x] for label, curve in curves.items()},
             "x_label": "tokens n",
@@ -186,9 +172,9 @@ def read_timings(path: str | os.PathLike[str]) -> Timings:
         environment = json.loads(text[0])["environment"]
         cells = []
         for number, line in enumerate(text[1:], 2):  # noqa: B007 (named in the error)
-            found = json.loads(line)
+            found = {"errors": (), "rows": Timing.rows, **json.loads(line)}  # what older records lack
             values = {one.name: found[one.name] for one in dataclasses.fields(Timing)}
-            cells.append(Timing(**{**values, "seconds": tuple(map(float, values["seconds"]))}))
+            cells.append(Timing(**values | {name: tuple(map(float, found[name])) for name in ("seconds", "errors")}))
     except (IndexError, KeyError, TypeError, ValueError):
         raise ValueError(f"{path}: expected a record of `schoenbat-theory bench`, line {number} is damaged") from None
     return Timings(environment, tuple(cells))
@@ -213,21 +199,41 @@ def _baselines(cells: Sequence[Timing]) -> dict[str, dict[int, float]]:
     return found
 
 
-def _title(scene: str) -> str:
+def _measure(cells: Sequence[Timing]) -> str:
+    """Return how the errors were measured."""
+    rows, draws = span(cell.rows for cell in cells), [max(len(cell.errors), 1) for cell in cells]
+    said = f"Relative Frobenius error on {rows} rows, against exact answers in float64"
+    drawn = f", median of {span(draws)} draws; all methods of a length have the same draws" if max(draws) > 1 else ""
+    return f"{said}{drawn}."
+
+
+def notes_of(cells: Iterable[Timing]) -> str:
+    """Return the notes of the methods, each with those whom it is about, to be appended to a caption."""
+    notes: dict[str, dict[str, None]] = {}
+    for cell in cells:
+        notes.setdefault(cell.note, {})[cell.method] = None
+    return "".join(f" {' and '.join(methods)}: {note}." for note, methods in notes.items() if note)
+
+
+def title_of(scene: str) -> str:
+    """Return the name of a scene as a title."""
     return scene.replace("-", " ").capitalize()
 
 
-def _measured(cell: Timing) -> str:
-    said = f"{cell.method} takes {short(cell.median)} s and {short(cell.peak_bytes / 1e6)} MB"
-    if cell.size is None:
-        return said
-    return f"{said}, and errs by {short(cell.error)}, an answer without information by {short(cell.baseline)}"
+def span(values: Iterable[float]) -> str:
+    """Return the range of ``values`` for a sentence.
+
+    >>> span([9, 3, 7]), span([0.12345])
+    ('3 to 9', '0.123')
+    """
+    found = sorted(values)
+    return " to ".join(dict.fromkeys(short(end) for end in (found[0], found[-1])))
 
 
 def short(x: float) -> str:
-    """Return ``x`` for a sentence: whole, or to three digits.
+    """Return ``x`` for a sentence: whole below ten million, else to three digits.
 
-    >>> short(0.12345), short(52.0)
-    ('0.123', '52')
+    >>> short(0.12345), short(52.0), short(12882851024755.0)
+    ('0.123', '52', '1.29 × 10¹³')
     """
-    return decimal(x, None if float(x).is_integer() else x / 10)
+    return decimal(x, None if float(x).is_integer() and abs(x) < 1e7 else x / 10)

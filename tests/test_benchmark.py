@@ -1,5 +1,6 @@
 """Timed runs: what is recorded is right and whole; nothing here asserts a time."""
 
+import dataclasses
 import json
 import tracemalloc
 
@@ -10,6 +11,7 @@ import schoenbat_theory as st
 from schoenbat_theory import timings
 from schoenbat_theory.benchmark import SCENES, Method, Scene, bench
 from schoenbat_theory.benchmark.scenes import LANDMARKS
+from schoenbat_theory.chapters import compare, held_by, informed
 from schoenbat_theory.cli import main
 from schoenbat_theory.timings import Timing, Timings, read_timings
 
@@ -96,6 +98,34 @@ def test_a_method_stops_at_its_longest_length():
 def test_errors_are_relative_and_the_baseline_stands_beside_them():
     cell = bench([scene(Method("a", lambda inputs, made: 0.75 * inputs["v"]))]).cells[0]
     assert (cell.error, cell.baseline) == (pytest.approx(0.25), 1.0)
+    assert (cell.errors, cell.rows) == ((cell.error,), 4)
+
+
+def guess(inputs, made):
+    return made * inputs["v"]
+
+
+def drawn(inputs, rng):
+    return rng.normal()
+
+
+def test_an_error_is_the_median_of_draws_that_all_methods_of_a_length_share():
+    methods = Method("a", guess, drawn, size=1), Method("b", guess, drawn, size=2, causal=True), Method("c", ones)
+    found = bench([scene(*methods, lengths=(4, 4096, 4097))]).cells
+    assert [len(cell.errors) for cell in found] == [5, 5, 1, 5, 5, 1, 3, 3, 1]
+    for a, b, c in (found[:3], found[3:6], found[6:]):
+        assert a.errors == b.errors
+        assert len(set(a.errors)) == len(a.errors)
+        assert a.error == np.median(a.errors)
+        assert c.errors == (0.0,)
+    assert found[0].errors != found[3].errors
+
+
+def test_a_record_without_the_single_draws_is_read(tmp_path):
+    first, cell = Timings({}, (CELL,)).lines().splitlines()
+    older = {name: value for name, value in json.loads(cell).items() if name not in ("errors", "rows")}
+    (tmp_path / "r.jsonl").write_text(f"{first}\n{json.dumps(older)}\n")
+    assert read_timings(tmp_path / "r.jsonl").cells == (CELL,)
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -127,7 +157,7 @@ def test_exact_methods_err_by_rounding_and_large_approximations_by_less_than_no_
     for cell in quick.cells:
         if cell.size is None:  # sums of n terms, exponents below 80 from inner products of at most 64 terms
             assert cell.error < (cell.n + 68 * 80) * np.finfo(np.float32).eps
-        elif cell.size >= 128:  # 64 features may do worse than none: one draw, of a weak dependence
+        elif cell.size >= 128:  # 64 features may do worse than none: the dependence is weak
             assert 0 < cell.error < cell.baseline
     assert {cell.scene for cell in quick.cells} == set(SCENES)
     assert {cell.size for cell in quick.cells if cell.scene == "skyformer"} == {None, LANDMARKS}
@@ -149,6 +179,19 @@ def test_figures_show_every_method_and_the_baseline(quick):
         "no information",
     ]
     assert quick.figures("nowhere") == []
+    assert error.figure["caption"].startswith(
+        "Relative Frobenius error on 64 rows, against exact answers in float64, median of 5 draws; all methods of a "
+        "length have the same draws. Nyström by pseudo-inverse and Nyström by Schulz iteration: landmarks work"
+    )
+
+
+def test_captions_of_time_and_error_hold_the_notes_of_their_methods(quick):
+    time, memory, error = (one.figure["caption"] for one in quick.figures("toeplitz-product"))
+    for caption in (time, error):
+        assert "FFT (SciPy): scipy.linalg.matmul_toeplitz computes in float64, the others in float32." in caption
+        assert "dense product: the matrix is made beforehand, untimed." in caption
+    assert "with what is made beforehand" in memory
+    assert "draws" not in error
 
 
 def test_an_error_of_zero_is_no_point_on_a_logarithmic_axis():
@@ -163,13 +206,60 @@ def test_two_methods_are_compared_where_both_were_timed():
     f = [cell("f", n, seconds) for n, seconds in ((8, 3.0), (16, 2.0), (32, 9.0), (64, 2.0), (128, 1.0))]
     g = [cell("g", n, seconds) for n, seconds in ((8, 1.0), (16, 4.0), (32, 1.0), (64, 4.0))]
     found = Timings({}, (*f, *g))
-    text = found.compare("s", "f", "g")
+    text = compare(found, "s", "f", "g")
     assert text.startswith(
         "At n = 64 f takes 2 s and 2 MB, and errs by 0.100, an answer without information by 0.500; g takes 4 s"
     )
     assert text.endswith("f is faster from n = 64 on.")
-    assert "g is not faster" in found.compare("s", "g", "f")
-    assert found.compare("s", "f", "h") == ""
+    assert "g is not faster" in compare(found, "s", "g", "f")
+    assert compare(found, "s", "f", "h") == ""
+
+
+@pytest.mark.parametrize(
+    ("ours", "faster"),
+    [
+        ((0.8, 0.8, 0.8), True),
+        ((0.98, 0.98, 0.98), False),  # 2 % less
+        ((0.1, 0.8, 1.7), False),  # quartiles 0.45 and 1.25
+    ],
+)
+def test_faster_is_a_tenth_of_the_median_with_quartiles_apart(ours, faster):
+    one, other = (dataclasses.replace(CELL, seconds=x) for x in (ours, (1.0, 1.0, 1.0)))
+    assert one.faster(other) is faster
+    assert not other.faster(one)
+
+
+def cells(**values):
+    """Cells of "near", an approximation, and "exact" at n = 8, 16, 32 with the peaks or errors that are given."""
+    return [
+        dataclasses.replace(CELL, method=method, size=4 if method == "near" else None, n=n, **{name: x})
+        for name, methods in values.items()
+        for method, found in methods.items()
+        for n, x in zip((8, 16, 32), found, strict=False)
+    ]
+
+
+def test_memory_is_said_as_the_numbers_have_it():
+    mega = 10**6
+    more = held_by(cells(peak_bytes={"near": (mega, 5 * mega, 9 * mega), "exact": (2 * mega, 3 * mega, 4 * mega)}))
+    assert more.startswith("At n = 32 the approximations hold 9 MB, the exact methods 4 MB. From n = 16 on every exact")
+    less = held_by(cells(peak_bytes={"near": (mega, mega), "exact": (2 * mega, 3 * mega, 4 * mega)}))
+    assert less == (
+        "At n = 16 the approximations hold 1 MB, the exact methods 3 MB. From n = 8 on every approximation holds less "
+        "than every exact method."
+    )
+    same = held_by(cells(peak_bytes={"near": (mega,), "exact": (mega,)}))
+    assert same == "At n = 8 the approximations hold 1 MB, the exact methods 1 MB."
+    assert held_by(cells(peak_bytes={"exact": (mega,)})) == ""
+
+
+def test_an_approximation_that_knows_no_better_than_nothing_is_named():
+    assert informed(cells(error={"near": (0.6, 0.5, 0.1), "exact": (1.0, 1.0, 1.0)})) == (
+        "At n = 32 the error, divided by that of an answer without information, is 0.200 for near. It is 1 or more, no "
+        "better than that answer, at 2 of 3 lengths for near."
+    )
+    assert informed(cells(error={"near": (0.4, 0.1)})).endswith("It is below 1 at every length timed.")
+    assert informed(cells(error={"exact": (0.0,)})) == ""
 
 
 @pytest.mark.parametrize(("scenes", "error"), [(["sky"], ValueError), ("skyformer", TypeError), ([3], ValueError)])
@@ -216,7 +306,9 @@ def test_the_command_writes_the_record_and_its_figures(tmp_path, monkeypatch, ca
     (tmp_path / "figures").mkdir()
     (tmp_path / "figures" / "old.svg").write_text("<svg/>")
     assert main(["bench", "toy", "--out", str(tmp_path)]) == 0
-    assert "toy" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "toy" in out
+    assert out.endswith("rows against float64; baseline: the same of an answer that ignores queries and keys\n")
     written = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
     figures = {f"figures/toy-{what}-against-n.svg" for what in ("time", "memory", "error")}
     assert written == {"systems.jsonl", *figures}
@@ -236,6 +328,13 @@ def test_an_unknown_scene_is_one_line_and_exit_2(capsys):
     assert out == ""
     assert err.count("\n") == 1
     assert "'sky'" in err
+
+
+def test_the_help_names_the_scenes(capsys):
+    with pytest.raises(SystemExit):
+        main(["bench", "--help"])
+    out = " ".join(capsys.readouterr().out.split())
+    assert ", ".join(SCENES) in out
 
 
 def test_the_machine_has_a_name_where_it_tells_none(monkeypatch):

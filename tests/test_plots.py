@@ -95,6 +95,41 @@ def test_a_caption_of_its_own_replaces_the_general_one():
     assert plots.READING["bars"] not in text
 
 
+def test_only_a_figure_with_a_shaded_region_is_said_to_have_one():
+    figure = {"plot": "curves", **FIGURES["curves"]}
+    assert "shaded" in plots.reading(figure)
+    assert "shaded" not in plots.reading({name: value for name, value in figure.items() if name != "shade"})
+
+
+def labels(x, y):
+    """Tick labels within sight, of a figure with logarithmic axes."""
+    figure = {"x": x, "series": {"s": y}, "x_label": "n", "y_label": "y", "log_x": True, "log_y": True}
+    ax = plots.plot(observe(name="x", figure={"plot": "curves", **figure}))
+    ax.figure.canvas.draw()
+    found = []
+    for axis in (ax.xaxis, ax.yaxis):
+        low, high = axis.get_view_interval()
+        ticks = zip(axis.get_majorticklocs(), axis.get_majorticklabels(), strict=True)
+        found.append([label.get_text() for place, label in ticks if low <= place <= high])
+    return found
+
+
+def test_lengths_are_written_whole():
+    assert labels([1024, 4096, 16384, 65536], [1, 2, 3, 4])[0] == ["1,024", "4,096", "16,384", "65,536"]
+
+
+@pytest.mark.parametrize(
+    ("y", "expected"),
+    [
+        ((0.02, 50), ["0.1", "1", "10"]),
+        ((5e-4, 5), ["10⁻³", "10⁻²", "10⁻¹", "10⁰", "10¹"]),
+        ((20, 3e4), ["10²", "10³", "10⁴"]),
+    ],
+)
+def test_powers_of_ten_and_plain_numbers_do_not_mix(y, expected):
+    assert labels([1, 10], y)[1] == expected
+
+
 def test_an_unknown_kind_and_missing_numbers_are_named():
     with pytest.raises(ValueError, match="found 'pie'"):
         plots.plot(Evidence(None, "data", figure={"plot": "pie"}))

@@ -99,8 +99,12 @@ def test_the_power_of_the_checks_is_that_of_the_record():
             "on activations: rows with a denominator <= 0, as they",
         ),
         ("P28V: landmarks that Skyformer's theorem asks for", "asked on heads: asked / available"),
+        ("P28V: relative error of Skyformer's weights", "heads: error with 128 landmarks: "),
         ("P32: positive features for 10 % error", "features on activations: features for 10 % error, as they are:"),
-        ("P32: the same with queries and keys of length 1", "features on activations: features for 10 % error, unit norms:"),
+        (
+            "P32: the same with queries and keys of length 1",
+            "features on activations: features for 10 % error, unit norms:",
+        ),
     ],
 )
 def test_the_numbers_are_those_of_the_record(row: str, quantity: str):

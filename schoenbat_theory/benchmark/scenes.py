@@ -16,10 +16,10 @@ import numpy as np
 import scipy.linalg
 
 import schoenbat_theory as st
-from schoenbat_theory.activations import shipped_heads
+from schoenbat_theory.activations import Head, shipped_heads
 from schoenbat_theory.arrays import Array
 
-__all__ = ["SCENES", "TOKENS", "Inputs", "Method", "Scene"]
+__all__ = ["SCENES", "Inputs", "Method", "Scene", "tokens"]
 
 Inputs = Mapping[str, Any]  # q, k, v and what else the scene has, float32; "width" is d or None
 
@@ -27,15 +27,15 @@ FULL = {512: 9, 1024: 9, 2048: 7, 4096: 5, 8192: 3, 16384: 3}  # n -> repeats: a
 LONGER = FULL | {32768: 3, 65536: 3}
 QUICK = {256: 3, 512: 3}
 LANDMARKS = 128
-HEAD = 6  # layer 5, head 8: there landmarks do worst of that layer; on most heads of layer 2 they fail (P28V)
-TOKENS = f"tokens of {shipped_heads()[HEAD].name}, drawn with replacement, with noise"
+HEAD = 6  # layer 5, head 8: there landmarks do worst of that layer
 
 
 @dataclass(frozen=True)
 class Method:
     """What solves a scene: ``run(inputs, made)`` gives (n, e), where ``made = make(inputs, rng)`` is made once, untimed.
 
-    ``size`` landmarks or features, ``None`` where exact;  ``longest`` the largest n;  ``note`` for the record
+    ``size`` landmarks or features, ``None`` where exact: nothing is drawn then;  ``longest`` the largest n;  ``note``
+    for captions. Methods of a scene are given the same draws: generators in the same state.
     """
 
     name: str
@@ -63,9 +63,19 @@ class Scene:
         return QUICK if quick else self.full
 
 
+@functools.cache
+def _head() -> Head:
+    return shipped_heads()[HEAD]
+
+
+def tokens() -> str:
+    """Return what tokens are, in words."""
+    return f"tokens of {_head().name}, drawn with replacement, with noise"
+
+
 def _tokens(n: int, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
     """Return q, k, v (n, d), float64, unscaled: tokens of a shipped head with noise."""
-    head = shipped_heads()[HEAD]
+    head = _head()
     which = rng.integers(len(head.q), size=n)
     return tuple(x[which] + 0.1 * x.std(axis=0) * rng.normal(size=(n, x.shape[1])) for x in (head.q, head.k, head.v))
 
@@ -104,13 +114,14 @@ def _seed(inputs: Inputs, rng: np.random.Generator) -> int:
     return int(rng.integers(1 << 32))
 
 
+LIMITS = "landmarks work on this head; on most heads of layer 2 they do not (P28V)"
 SKYFORMER = Scene(
     "skyformer",
     _gaussian_inputs,
     _gaussian_target,
     [
-        Method("Nyström by pseudo-inverse", functools.partial(_nystrom, inverse="exact"), _seed, LANDMARKS),
-        Method("Nyström by Schulz iteration", functools.partial(_nystrom, inverse="schulz"), _seed, LANDMARKS),
+        Method("Nyström by pseudo-inverse", functools.partial(_nystrom, inverse="exact"), _seed, LANDMARKS, note=LIMITS),
+        Method("Nyström by Schulz iteration", functools.partial(_nystrom, inverse="schulz"), _seed, LANDMARKS, note=LIMITS),
         Method("Gaussian attention", lambda x, _: st.gaussian_attention(x["q"], x["k"], x["v"]), longest=16384),
     ],
     LONGER,
@@ -202,8 +213,8 @@ TOEPLITZ = Scene(
         Method(
             "FFT (here)", lambda x, v: st.toeplitz_product(x["coefficients"], v).T, lambda x, _: x["v"].T.copy()
         ),
-        Method("FFT (SciPy)", _scipy, note="scipy.linalg.matmul_toeplitz, which computes in float64"),
-        Method("dense product", lambda x, matrix: matrix @ x["v"], _matrix, note="the matrix is made beforehand"),
+        Method("FFT (SciPy)", _scipy, note="scipy.linalg.matmul_toeplitz computes in float64, the others in float32"),
+        Method("dense product", lambda x, matrix: matrix @ x["v"], _matrix, note="the matrix is made beforehand, untimed"),
     ],
     {n: repeats for n, repeats in FULL.items() if n >= 1024},
 )  # fmt: skip

@@ -13,7 +13,7 @@ global state; text is set in Unicode, not in mathtext, so a reader's ``$`` is a 
 
 from schoenbat_theory.plots.charts import plot_bars, plot_rate, plot_sequence, plot_tail, plot_weights
 from schoenbat_theory.plots.curves import plot_curves
-from schoenbat_theory.plots.vector import READING, plot, svg, svg_file
+from schoenbat_theory.plots.vector import READING, plot, reading, svg, svg_file
 
 __all__ = [
     "READING",
@@ -24,6 +24,7 @@ __all__ = [
     "plot_sequence",
     "plot_tail",
     "plot_weights",
+    "reading",
     "svg",
     "svg_file",
 ]

@@ -144,17 +144,18 @@ def spaced(x: np.ndarray) -> np.ndarray:
 
 
 def _count(n: float) -> str:
-    for unit, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k")):
+    for unit, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M")):
         if unit <= n < 1e15:
-            n, suffix = (n / 1e3, "k") if letter == "k" else (n / unit, letter)
-            return f"{n:.2g}{suffix}" if n < 100 else f"{n:.0f}{suffix}"
+            n /= unit
+            return f"{n:.2g}{letter}" if n < 100 else f"{n:.0f}{letter}"
     return decimal(n)
 
 
 def decades(axis: Any) -> None:
-    """Label a logarithmic axis 10⁻², 10⁻¹, 1; between decades too where it spans fewer than two."""
+    """Label a logarithmic axis 0.1, 1, 10, or 10⁻³, 10⁻², ... all of them; between decades where it spans fewer than two."""
     low, high = sorted(axis.get_view_interval())
-    label = _decade
+    exponents = range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1)
+    label = _power if any(not -2 <= exponent <= 3 for exponent in exponents) else _plain_decade
     if high < 100 * low:
         steps: ticker.Locator = ticker.LogLocator(subs=(1, 2, 5))
         axis.set_major_locator(steps if high >= 10 * low else ticker.MaxNLocator(5))
@@ -163,16 +164,19 @@ def decades(axis: Any) -> None:
     axis.set_minor_formatter(ticker.NullFormatter())
 
 
-def _decade(x: float) -> str:
-    exponent = round(math.log10(x))
-    return decimal(10.0**exponent) if -2 <= exponent <= 3 else f"10{superscript(exponent)}"
+def _plain_decade(x: float) -> str:
+    return decimal(10.0 ** round(math.log10(x)))
+
+
+def _power(x: float) -> str:
+    return f"10{superscript(round(math.log10(x)))}"
 
 
 def legend(ax: Any, *entries: Any) -> None:
     """Put the legend above the data, where it hides none, in as many columns as fit."""
     handles, labels = entries or ax.get_legend_handles_labels()
     lengths = [len(label) + 5 for label in labels]
-    columns = len(labels) if sum(lengths) <= 64 else 2 if 2 * max(lengths) <= 64 else 1
+    columns = len(labels) if sum(lengths) <= 64 else 2 if 2 * max(lengths) <= 68 else 1
     spacing = {"ncols": max(columns, 1), "handletextpad": 0.4, "columnspacing": 1.2, "borderaxespad": 0.2}
     if isinstance(ax.figure, HouseFigure):  # ours alone, so the legend may begin left of the axes
         ax.figure.legend(handles, labels, loc="outside upper left", **spacing)

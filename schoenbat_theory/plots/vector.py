@@ -6,7 +6,7 @@ import hashlib
 import io
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 from xml.etree import ElementTree
 
@@ -18,14 +18,14 @@ from schoenbat_theory.plots.curves import plot_curves
 from schoenbat_theory.plots.style import STYLE, readable
 from schoenbat_theory.propositions import Evidence
 
-__all__ = ["PLOTS", "READING", "describe", "inline", "key_of", "plot", "svg", "svg_file"]
+__all__ = ["PLOTS", "READING", "describe", "inline", "key_of", "plot", "reading", "svg", "svg_file"]
 
 READING = {  # one sentence on how to read each kind
     "sequence": "Estimate and its confidence sequence against the number of draws; the line is the target, the grey band its margin.",
     "tail": "Exceedance rate with exact limits (blue) below the bound (orange); the number is bound / rate, an arrow an upper limit.",
     "rate": "Mean squared error against size, both logarithmic; the triangle has the slope that is claimed.",
     "weights": "Attention weights times the number of keys: 1 is uniform, each factor of ten one step of colour; orange is not positive.",
-    "curves": "One curve per quantity; a shaded region is where nothing is said.",
+    "curves": "One curve per quantity.",
     "bars": "One line per name: compare the marks along it.",
 }
 
@@ -82,9 +82,19 @@ def svg_file(evidence: Evidence, key: str) -> str:
 def describe(evidence: Evidence) -> str:
     """Return one plain sentence on the figure for those who do not see it."""
     verdict = f", {evidence.verdict}" if evidence.verdict else ""
-    figure = evidence.figure or {}
-    reading = readable(str(figure.get("caption", READING[figure["plot"]])))
-    return f"{readable(evidence.name) or 'figure'}{verdict}. {reading}"
+    return f"{readable(evidence.name) or 'figure'}{verdict}. {readable(reading(evidence.figure or {}))}"
+
+
+def reading(figure: Mapping[str, Any]) -> str:
+    """Return the caption of figure data, or how to read what has none.
+
+    >>> reading({"plot": "curves", "shade": (1, None)})
+    'One curve per quantity; the shaded region is where nothing is said.'
+    """
+    if "caption" in figure:
+        return str(figure["caption"])
+    said = READING.get(str(figure.get("plot")), "")
+    return f"{said.removesuffix('.')}; the shaded region is where nothing is said." if figure.get("shade") else said
 
 
 def inline(figure: Any, label: str, key: str) -> str:
