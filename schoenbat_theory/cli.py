@@ -18,12 +18,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from schoenbat_theory import environment, power
-from schoenbat_theory.benchmark import SCENES, bench
 from schoenbat_theory.cells import BUDGETS
 from schoenbat_theory.cluster import connected
 from schoenbat_theory.markup import encode_ascii, plain
 from schoenbat_theory.propositions import check_name
 from schoenbat_theory.references import bibtex
+from schoenbat_theory.systems import SYSTEMS
 from schoenbat_theory.verify import builtin_propositions, find, verify
 
 __all__ = ["main"]
@@ -107,7 +107,8 @@ def _parser() -> argparse.ArgumentParser:
         description="Time every method of some scenes at the same lengths, with its memory and its error. All scenes take "
         "about five minutes on two cores.",
     )
-    five.add_argument("scenes", nargs="*", metavar="SCENE", help=f"some of {', '.join(SCENES)}; none: all of them")
+    scenes = ", ".join(scene for system in SYSTEMS for scene in system.scenes)
+    five.add_argument("scenes", nargs="*", metavar="SCENE", help=f"some of {scenes}; none: all of them")
     five.add_argument("--quick", action="store_true", help="short sequences only: a few seconds")
     five.add_argument("--out", metavar="DIR", help="write systems.jsonl and figures/ there")
     five.set_defaults(run=_bench)
@@ -165,6 +166,8 @@ def _power(options: argparse.Namespace) -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
+    from schoenbat_theory.benchmark import bench  # linear algebra of SciPy, which no other command needs
+
     with contextlib.nullcontext() if options.out is None else _writable(options.out) as out:
         unfinished = None if out is None else out / "unfinished.jsonl"  # beside the old record until it is whole
         found = bench(options.scenes or None, quick=options.quick, progress=sys.stderr.isatty(), keep=unfinished)

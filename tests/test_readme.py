@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import schoenbat_theory as st
+from schoenbat_theory.timings import installed_timings, short
 from schoenbat_theory.verify import builtin_propositions
 
 ROOT = Path(__file__).parent.parent
@@ -86,6 +87,17 @@ def test_the_power_of_the_checks_is_that_of_the_record():
         assert shown(several, choose, limit, words) in printed
 
 
+def test_the_times_are_those_of_the_record():
+    printed = [line for line in README.splitlines() if re.match(r"\| (toeplitz-product|relative-positions|skyformer) \|", line)]
+    assert len(printed) == 7
+    for line in printed:
+        scene, method = (cell.strip() for cell in line.split("|")[1:3])
+        cell = next(one for one in installed_timings().of(scene, method) if one.n == 16384)
+        errors = (short(cell.error), short(cell.baseline)) if cell.size else ("", "")
+        expected = (scene, method, short(cell.median), short(cell.peak_bytes / 1e6), *errors)
+        assert line == "| " + " | ".join(expected) + " |"
+
+
 @pytest.mark.parametrize(
     ("row", "quantity"),
     [
@@ -99,7 +111,7 @@ def test_the_power_of_the_checks_is_that_of_the_record():
             "on activations: rows with a denominator <= 0, as they",
         ),
         ("P28V: landmarks that Skyformer's theorem asks for", "asked on heads: asked / available"),
-        ("P28V: relative error of Skyformer's weights", "heads: error with 128 landmarks: "),
+        ("P28V: relative error of Skyformer's weights", "error with 128 landmarks: "),
         ("P32: positive features for 10 % error", "features on activations: features for 10 % error, as they are:"),
         (
             "P32: the same with queries and keys of length 1",
