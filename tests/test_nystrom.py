@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -62,9 +63,11 @@ def spread(rng, *shape):
     return 2 * rng.normal(size=shape)
 
 
+@pytest.mark.parametrize("block", [4, 1024])
 @pytest.mark.parametrize("landmarks", LAWS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_it_is_the_off_diagonal_block_of_the_definition(asarray, rng, landmarks, dtype):
+def test_it_is_the_off_diagonal_block_of_the_definition(asarray, rng, monkeypatch, landmarks, dtype, block):
+    monkeypatch.setattr("schoenbat_theory.attention.nystrom.COLUMNS", block)
     q, k, v = (spread(rng, *shape).astype(dtype) for shape in ((7, 4), (9, 4), (9, 3)))
     found = nystrom_attention(*map(asarray, (q, k, v)), n_landmarks=5, rng=3, landmarks=landmarks)
     assert type(found) is type(asarray(q))
@@ -354,3 +357,16 @@ def test_a_gram_matrix_is_exact_on_its_landmarks_and_has_no_more_than_their_rank
 
 def test_zero_matrices_have_zero_approximations(asarray):
     assert to_host(nystrom_gram(asarray(np.zeros((2, 2))), [0, 1])).tolist() == [[0, 0], [0, 0]]
+
+
+def test_no_more_than_a_block_of_weights_is_held(rng):
+    q, k, v = (rng.normal(size=(1 << 14, 2)) for _ in "qkv")
+    tracemalloc.start()
+    try:
+        nystrom_attention(q, k, v, n_landmarks=64, rng=0)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (
+        peak < q.nbytes * 64 / 4
+    )  # half of the weights between queries and landmarks

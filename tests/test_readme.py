@@ -88,7 +88,9 @@ def test_the_power_of_the_checks_is_that_of_the_record():
 
 
 def test_the_times_are_those_of_the_record():
-    printed = [line for line in README.splitlines() if re.match(r"\| (toeplitz-product|relative-positions|skyformer) \|", line)]
+    printed = [
+        line for line in README.splitlines() if re.match(r"\| (toeplitz-product|relative-positions|skyformer) \|", line)
+    ]
     assert len(printed) == 7
     for line in printed:
         scene, method = (cell.strip() for cell in line.split("|")[1:3])

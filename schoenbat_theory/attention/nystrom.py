@@ -14,14 +14,16 @@ from schoenbat_theory.arrays import (
     broadcast_shapes,
     check_finite,
     check_floating,
+    device_of,
     eps,
     namespace,
     require_bool,
     require_int,
     to_host,
 )
+from schoenbat_theory.attention.exact import COLUMNS
 from schoenbat_theory.attention.gaussian import centred_gram, gaussian_rounding, mean_row
-from schoenbat_theory.attention.inputs import check_shapes, explain_not_finite, hide, key_weights
+from schoenbat_theory.attention.inputs import blocks, check_shapes, explain_not_finite, hide, key_weights
 from schoenbat_theory.attention.schulz import schulz_inverse
 
 __all__ = ["draw_landmarks", "nystrom_attention", "nystrom_gram"]
@@ -50,7 +52,7 @@ def nystrom_attention(
 
         out = kappa(Q, L) W^+ kappa(L, K) V,    W = S^T Cbar S = kappa(L, L),    L = S^T [Q; K],
 
-    the off-diagonal block of Cbar S W^+ S^T Cbar times V; neither matrix is ever held.
+    the off-diagonal block of Cbar S W^+ S^T Cbar times V. Of neither matrix more than a block of rows is ever held.
 
     ``q`` (..., n, d), ``k`` (..., m, d), ``v`` (..., m, e), ``key_mask`` (..., m)   as in `gaussian_attention`
     ``n_landmarks, rng, landmarks``   c and their law, as in `draw_landmarks`: one draw serves all leading axes
@@ -93,14 +95,19 @@ def nystrom_attention(
         chosen = chosen - centre
         rounding = gaussian_rounding(chosen, "q, k")
         gram = centred_gram(chosen, chosen)
-        context = xp.matrix_transpose(centred_gram(k - centre, chosen)) @ v  # (..., c, e)
+        context = sum(  # (..., c, e)
+            xp.matrix_transpose(centred_gram(_rows(k, r) - centre, chosen)) @ _rows(v, r)
+            for r in blocks(m, COLUMNS) or [range(0)]
+        )
         if options is None:
             root = _inverse_root(gram, rounding)
             context = root @ (xp.matrix_transpose(root) @ context)
         else:
             found = schulz_inverse(gram, **options)
             context = found.inverse @ context
-        out = centred_gram(q - centre, chosen) @ context
+        out = xp.empty((*context.shape[:-2], n, v.shape[-1]), dtype=q.dtype, device=device_of(q))
+        for r in blocks(n, COLUMNS):
+            out[..., r.start : r.stop, :] = centred_gram(_rows(q, r) - centre, chosen) @ context
     if not all_finite(out):
         explain_not_finite(q=q, k=k, v=v)
     return (out, found.residual) if return_residual else out
@@ -193,6 +200,10 @@ def _schulz_options(
     for name in [*given, *(["return_residual"] if return_residual else [])]:
         raise ValueError(f"{name}: expected inverse='schulz' with it, found inverse='exact'")
     return None
+
+
+def _rows(x: Array, rows: range) -> Array:
+    return x[..., rows.start : rows.stop, :]
 
 
 def _some_key(key_mask: Array | None) -> np.ndarray | None:
