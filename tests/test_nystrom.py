@@ -367,6 +367,4 @@ def test_no_more_than_a_block_of_weights_is_held(rng):
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert (
-        peak < q.nbytes * 64 / 4
-    )  # half of the weights between queries and landmarks
+    assert peak < q.nbytes * 64 / 4  # half of the weights between queries and landmarks
