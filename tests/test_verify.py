@@ -194,7 +194,8 @@ def test_a_users_file_runs_in_workers_too(tmp_path: Path) -> None:
     assert comparable(first) == comparable(second)
 
 
-README_PROPOSITION = (Path(__file__).parent.parent / "README.md").read_text().split("```python\n")[3].split("```")[0]
+README = (Path(__file__).parent.parent / "README.md").read_text()
+README_PROPOSITION = next(b for b in (part.split("```")[0] for part in README.split("```python\n")) if "MINE =" in b)
 
 
 def test_a_check_that_fails_with_an_error_is_named() -> None:
