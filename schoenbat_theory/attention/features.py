@@ -7,16 +7,15 @@ from typing import Any
 from schoenbat_theory.arrays import (
     Array,
     all_finite,
-    check_finite,
     require_bool,
 )
 from schoenbat_theory.attention.inputs import (
     check_shapes,
-    explain_not_finite,
     hide,
     key_weights,
+    take_rows,
 )
-from schoenbat_theory.attention.maps import open_maps, weigh
+from schoenbat_theory.attention.maps import explain_sums, open_maps, weigh
 from schoenbat_theory.attention.sums import Problem, accumulate, part
 from schoenbat_theory.attention.underflow import recompute_lost_rows
 
@@ -65,27 +64,20 @@ def feature_attention(
     k, v = hide(k, weights), hide(v, weights)
     map_q, map_k = open_maps(phi, q, k, lead)
     sums, _ = accumulate(
-        lambda r: map_q.block(_rows(q, r))[0],
-        lambda r: weigh(*map_k.block(_rows(k, r)), part(weights, r)),
+        lambda r: map_q.block(take_rows(q, r))[0],
+        lambda r: weigh(*map_k.block(take_rows(k, r)), part(weights, r)),
         v,
         Problem(map_q.lead, q.shape[-2], causal, weights is not None or map_k.scaled),
     )
     if not all_finite(sums.denominator, sums.numerator):
-        check_finite(q=q, k=k, v=v)
-        for one, x in ((map_q, q), (map_k, k)):
-            one.explain_nan(x)
-        explain_not_finite(q=q, k=k, v=v)
+        explain_sums(q, k, v, map_q, map_k)
     if map_q.positive and map_k.positive:
         recompute_lost_rows(
             sums,
-            lambda r: map_q.log(_rows(q, r)),
-            lambda r: (map_k.log(_rows(k, r)), part(weights, r)),
+            lambda r: map_q.log(take_rows(q, r)),
+            lambda r: (map_k.log(take_rows(k, r)), part(weights, r)),
             v,
             width=map_q.width.get("D", 0),
             causal=causal,
         )
     return sums.ratio()
-
-
-def _rows(x: Array, rows: range) -> Array:
-    return x[..., rows.start : rows.stop, :]

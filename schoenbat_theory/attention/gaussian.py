@@ -6,7 +6,7 @@ import numpy as np
 
 from schoenbat_theory.arrays import Array, all_finite, broadcast_shapes, check_finite, device_of, eps, namespace
 from schoenbat_theory.attention.exact import COLUMNS, ROWS
-from schoenbat_theory.attention.inputs import blocks, check_shapes, explain_not_finite, hide, key_weights
+from schoenbat_theory.attention.inputs import blocks, check_shapes, explain_not_finite, hide, key_weights, take_rows
 
 __all__ = ["centred_gram", "gaussian_attention", "gaussian_gram", "gaussian_rounding", "mean_row"]
 
@@ -76,10 +76,10 @@ def gaussian_attention(q: Array, k: Array, v: Array, *, key_mask: Array | None =
         lead = broadcast_shapes(arrays=lead, hidden=tuple(k_centred.shape[:-2]))
         out = xp.zeros((*lead, n, v.shape[-1]), dtype=q.dtype, device=device_of(q))
         for rows in blocks(n, ROWS):
-            x = q[..., rows.start : rows.stop, :] - centre
+            x = take_rows(q, rows) - centre
             for r in blocks(m, COLUMNS):
-                gram = centred_gram(x, k_centred[..., r.start : r.stop, :])
-                out[..., rows.start : rows.stop, :] += gram @ v[..., r.start : r.stop, :]
+                gram = centred_gram(x, take_rows(k_centred, r))
+                out[..., rows.start : rows.stop, :] += gram @ take_rows(v, r)
     if not all_finite(out):
         explain_not_finite(q=q, k=k, v=v)
     return out

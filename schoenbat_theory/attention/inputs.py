@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -26,6 +26,7 @@ __all__ = [
     "explain_not_finite",
     "hide",
     "key_weights",
+    "take_rows",
     "toeplitz_block",
 ]
 
@@ -116,6 +117,11 @@ def toeplitz_block(coefficients: Array, rows: range, columns: range, n: int) -> 
     return xp.reshape(xp.take(coefficients, index, axis=-1), (*coefficients.shape[:-1], len(rows), len(columns)))
 
 
+def take_rows(x: Array, rows: range) -> Array:
+    """Return these rows of ``x`` (..., n, d)."""
+    return x[..., rows.start : rows.stop, :]
+
+
 def blocks(length: int, size: int) -> list[range]:
     """Return 0 .. length cut into ranges of constant ``size`` (the last may be shorter)."""
     return [range(start, min(start + size, length)) for start in range(0, length, size)]
@@ -140,7 +146,7 @@ def divide(numerator: Array, denominator: Array, visible: Array | None) -> Array
     return xp.where(visible[..., None], numerator / safe[..., None], xp.zeros_like(numerator))
 
 
-def explain_not_finite(**named: Any) -> None:
+def explain_not_finite(**named: Any) -> NoReturn:
     """Raise ``ValueError`` for the first named array that holds NaN or infinity, else blame overflow."""
     check_finite(**named)
     dtype = next(iter(named.values())).dtype

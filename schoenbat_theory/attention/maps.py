@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
-from schoenbat_theory.arrays import Array, broadcast_shapes, check_floating, eps, namespace
-from schoenbat_theory.attention.inputs import blocks
+from schoenbat_theory.arrays import Array, broadcast_shapes, check_finite, check_floating, eps, namespace
+from schoenbat_theory.attention.inputs import blocks, explain_not_finite, take_rows
 from schoenbat_theory.attention.sums import TOKENS
 
-__all__ = ["Map", "open_maps", "weigh"]
+__all__ = ["Map", "explain_sums", "open_maps", "weigh"]
 
 
 def open_maps(phi: Any, q: Array, k: Array, lead: tuple[int, ...]) -> tuple[Map, Map]:
@@ -83,8 +83,16 @@ class Map:
             return
         xp = namespace(x)
         for rows in blocks(x.shape[-2], TOKENS):
-            if bool(xp.any(xp.isnan(self(x[..., rows.start : rows.stop, :])))):
+            if bool(xp.any(xp.isnan(self(take_rows(x, rows))))):
                 raise ValueError(f"{self.name}: expected finite features of finite tokens, found NaN")
+
+
+def explain_sums(q: Array, k: Array, v: Array, map_q: Map, map_k: Map) -> NoReturn:
+    """Raise ``ValueError`` for sums that are not finite: an argument, a map that makes NaN, or an overflow."""
+    check_finite(q=q, k=k, v=v)
+    for one, x in ((map_q, q), (map_k, k)):
+        one.explain_nan(x)
+    explain_not_finite(q=q, k=k, v=v)
 
 
 def weigh(features: Array, log_scale: Array | None, logweights: Array | None) -> tuple[Array, Array | None]:

@@ -23,7 +23,7 @@ from schoenbat_theory.arrays import (
 )
 from schoenbat_theory.attention.exact import COLUMNS
 from schoenbat_theory.attention.gaussian import centred_gram, gaussian_rounding, mean_row
-from schoenbat_theory.attention.inputs import blocks, check_shapes, explain_not_finite, hide, key_weights
+from schoenbat_theory.attention.inputs import blocks, check_shapes, explain_not_finite, hide, key_weights, take_rows
 from schoenbat_theory.attention.schulz import schulz_inverse
 
 __all__ = ["draw_landmarks", "nystrom_attention", "nystrom_gram"]
@@ -96,7 +96,7 @@ def nystrom_attention(
         rounding = gaussian_rounding(chosen, "q, k")
         gram = centred_gram(chosen, chosen)
         context = sum(  # (..., c, e)
-            xp.matrix_transpose(centred_gram(_rows(k, r) - centre, chosen)) @ _rows(v, r)
+            xp.matrix_transpose(centred_gram(take_rows(k, r) - centre, chosen)) @ take_rows(v, r)
             for r in blocks(m, COLUMNS) or [range(0)]
         )
         if options is None:
@@ -107,7 +107,7 @@ def nystrom_attention(
             context = found.inverse @ context
         out = xp.empty((*context.shape[:-2], n, v.shape[-1]), dtype=q.dtype, device=device_of(q))
         for r in blocks(n, COLUMNS):
-            out[..., r.start : r.stop, :] = centred_gram(_rows(q, r) - centre, chosen) @ context
+            out[..., r.start : r.stop, :] = centred_gram(take_rows(q, r) - centre, chosen) @ context
     if not all_finite(out):
         explain_not_finite(q=q, k=k, v=v)
     return (out, found.residual) if return_residual else out
@@ -200,10 +200,6 @@ def _schulz_options(
     for name in [*given, *(["return_residual"] if return_residual else [])]:
         raise ValueError(f"{name}: expected inverse='schulz' with it, found inverse='exact'")
     return None
-
-
-def _rows(x: Array, rows: range) -> Array:
-    return x[..., rows.start : rows.stop, :]
 
 
 def _some_key(key_mask: Array | None) -> np.ndarray | None:

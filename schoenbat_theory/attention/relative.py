@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from schoenbat_theory.arrays import Array, all_finite, check_finite, require_bool
-from schoenbat_theory.attention.inputs import check_bias, check_shapes, explain_not_finite, hide, key_weights
-from schoenbat_theory.attention.maps import open_maps, weigh
+from schoenbat_theory.arrays import Array, all_finite, require_bool
+from schoenbat_theory.attention.inputs import check_bias, check_shapes, hide, key_weights, take_rows
+from schoenbat_theory.attention.maps import explain_sums, open_maps, weigh
 from schoenbat_theory.attention.sums import part
 from schoenbat_theory.attention.toeplitz import weighted_toeplitz_sums
 from schoenbat_theory.attention.underflow import recompute_lost_rows
@@ -46,15 +46,12 @@ def relative_attention(
         phi_q, (phi_k, weights) = map_q.block(q)[0], weigh(*map_k.block(k), mask)
     sums = weighted_toeplitz_sums(phi_q, phi_k, v, log_bias, weights, causal)
     if not all_finite(sums.denominator, sums.numerator):
-        check_finite(q=q, k=k, v=v)
-        for one, x in ((map_q, q), (map_k, k)):
-            one.explain_nan(x)
-        explain_not_finite(q=q, k=k, v=v)
+        explain_sums(q, k, v, map_q, map_k)
     if map_q.positive and map_k.positive:
         recompute_lost_rows(
             sums,
-            lambda r: map_q.log(q[..., r.start : r.stop, :]),
-            lambda r: (map_k.log(k[..., r.start : r.stop, :]), part(mask, r)),
+            lambda r: map_q.log(take_rows(q, r)),
+            lambda r: (map_k.log(take_rows(k, r)), part(mask, r)),
             v,
             width=phi_q.shape[-1],
             causal=causal,

@@ -30,7 +30,7 @@ from schoenbat_theory.arrays import (
 )
 from schoenbat_theory.features.exponential_draw import PositiveDraw
 from schoenbat_theory.features.exponential_moments import log_relative_variance, optimal_tilt
-from schoenbat_theory.features.inputs import check_vectors, too_large
+from schoenbat_theory.features.inputs import check_vectors, leading_axes, too_large
 from schoenbat_theory.markup import inline_math
 
 __all__ = ["PositiveFeatures"]
@@ -81,9 +81,7 @@ class PositiveFeatures:
         (5, 8)
         """
         dim = require_int("dim", dim, 1)
-        if not isinstance(shape, tuple):
-            raise TypeError(f"shape: expected a tuple of leading axes, found {shape!r}")
-        shape = tuple(require_int("shape", size, 0) for size in shape)
+        shape = leading_axes(shape)
         return PositiveDraw.sample(
             dim,
             shape,

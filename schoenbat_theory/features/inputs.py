@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from schoenbat_theory.arrays import Array, broadcast_shapes, check_floating, eps, namespace
+from schoenbat_theory.arrays import Array, broadcast_shapes, check_floating, eps, namespace, require_int
 
-__all__ = ["check_norms", "check_vectors", "too_large"]
+__all__ = ["check_norms", "check_vectors", "leading_axes", "too_large"]
 
 
 def check_vectors(**named: Array) -> Any:
@@ -20,6 +20,13 @@ def check_vectors(**named: Array) -> Any:
         raise ValueError(f"{names}: expected (..., d) with one d, found {found}")
     broadcast_shapes(**{name: tuple(x.shape[:-1]) for name, x in named.items()})
     return xp
+
+
+def leading_axes(shape: Any) -> tuple[int, ...]:
+    """Return the leading axes asked of a draw as a tuple of ints, or raise with their name."""
+    if not isinstance(shape, tuple):
+        raise TypeError(f"shape: expected a tuple of leading axes, found {shape!r}")
+    return tuple(require_int("shape", size, 0) for size in shape)
 
 
 def too_large(names: str, x: Array) -> ValueError:

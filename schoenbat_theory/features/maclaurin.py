@@ -32,7 +32,7 @@ from schoenbat_theory.arrays import (
 )
 from schoenbat_theory.degrees import FixedDegrees, GeometricDegrees, get_degrees
 from schoenbat_theory.features.draw import MaclaurinDraw, load_draw
-from schoenbat_theory.features.inputs import check_norms, check_vectors, too_large
+from schoenbat_theory.features.inputs import check_norms, check_vectors, leading_axes, too_large
 from schoenbat_theory.kernels import DotProductKernel, get_kernel
 from schoenbat_theory.markup import inline_math
 
@@ -118,9 +118,7 @@ class RandomMaclaurin:
         (5, 8)
         """
         dim = require_int("dim", dim, 1)
-        if not isinstance(shape, tuple):
-            raise TypeError(f"shape: expected a tuple of leading axes, found {shape!r}")
-        shape = tuple(require_int("shape", size, 0) for size in shape)
+        shape = leading_axes(shape)
         rng = as_generator(rng)
         n_random, exact = self._n_random(dim), self.degrees.exact_below
         degrees = self.degrees.sample(n_random, rng, shape)
