@@ -92,12 +92,18 @@ def every_sign_matrix(cell: st.Cell) -> st.Evidence:
     )
 
 
+def _signs(law: st.RandomMaclaurin, dim: int, rng: np.random.Generator) -> st.MaclaurinDraw:
+    phi = law.draw(dim, rng)
+    assert isinstance(phi, st.MaclaurinDraw)  # Rademacher signs, whose degrees can be read
+    return phi
+
+
 def weights_cancel_probabilities(cell: st.Cell) -> st.Evidence:
     """scale^2 R q_n = a_n for every drawn feature of degree n <= 9, five kernels, four laws."""
     worst, cases = 0.0, 0
     for kernel, (law, q) in itertools.product(st.KERNELS.values(), _probabilities().values()):
         exact = (0, 1, 4)[law.exact_below]
-        phi = st.RandomMaclaurin(kernel, 512 + exact, law).draw(3, cell.rng)
+        phi = _signs(st.RandomMaclaurin(kernel, 512 + exact, law), 3, cell.rng)
         for n in np.unique(phi.degrees[phi.degrees < 10]):
             wanted = float(Fraction(kernel.coefficient(int(n))) / (512 * q[n]))
             found = phi.scale[phi.degrees == n] ** 2
@@ -145,7 +151,7 @@ def _degrees_drawn(cell: st.Cell, change: Any = None) -> st.Evidence:
         rows = []
         for law, _ in laws.values():
             exact = (0, 1, 2)[law.exact_below]
-            degrees = st.RandomMaclaurin("exp", size + exact, law).draw(1, rng).degrees
+            degrees = _signs(st.RandomMaclaurin("exp", size + exact, law), 1, rng).degrees
             degrees = rng.permutation(degrees if change is None else change(degrees))  # a draw sorts them
             rows.append(degrees[:, None] == DEGREES)
         return (np.stack(rows, axis=1) * 1.0)[:, seen]

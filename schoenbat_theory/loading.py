@@ -1,4 +1,4 @@
-"""Propositions in a user's own Python file: run it, find them, and run it again in a worker.
+"""Propositions and feature maps in a user's own Python file: run it, find them, and run it again in a worker.
 
 Compiled here, not imported: no bytecode appears beside the file, and an edit within the same second is
 seen. The name of the module holds a digest of place and content, so files of one stem do not collide.
@@ -16,10 +16,20 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
+from schoenbat_theory.features.registry import MapMaker, forgotten_afterwards
 from schoenbat_theory.files import slug
 from schoenbat_theory.propositions import Proposition
 
-__all__ = ["UserFile", "code_of", "defined_in", "files_named_in", "load_propositions", "run_file", "run_user_file"]
+__all__ = [
+    "UserFile",
+    "code_of",
+    "defined_in",
+    "files_named_in",
+    "load_maps",
+    "load_propositions",
+    "run_file",
+    "run_user_file",
+]
 
 
 class UserFile(NamedTuple):
@@ -31,6 +41,7 @@ class UserFile(NamedTuple):
 
 
 _FILES: dict[str, UserFile] = {}  # by place: the files that are modules here, as they last ran
+_MAPS: dict[str, dict[str, MapMaker]] = {}  # by place: the feature maps that they register
 
 
 def load_propositions(path: str | os.PathLike[str]) -> tuple[Proposition, ...]:
@@ -42,6 +53,24 @@ def load_propositions(path: str | os.PathLike[str]) -> tuple[Proposition, ...]:
     found = defined_in(run_file(path))
     if not found:
         raise ValueError(f"{path}: defines no Proposition at its top level")
+    return found
+
+
+def load_maps(*paths: str | os.PathLike[str]) -> dict[str, MapMaker]:
+    """Run Python files and return the feature maps that they register, name -> maker, which no one else comes to see.
+
+    A map is registered in the file itself: modules that it imports run once in a process. Raises ``ValueError`` for a
+    file that registers none, and for a name that two files, or a file and this package, use.
+    """
+    found: dict[str, MapMaker] = {}
+    for path in map(Path, paths):
+        module = run_file(path)
+        maps = _MAPS[str(module.__file__)]
+        if not maps:
+            raise ValueError(f"{path}: registers no feature map (@st.feature_map)")
+        if taken := sorted(found.keys() & maps):
+            raise ValueError(f"{path}: expected new names of feature maps, found {taken[0]!r} of another file")
+        found |= maps
     return found
 
 
@@ -91,14 +120,18 @@ def run_user_file(file: UserFile) -> ModuleType:
         sys.modules.pop(_FILES.pop(file.place).module, None)  # what is left of an older run travels by value
     sys.modules[file.module] = module  # dataclasses and pickle look there
     try:
-        with _beside(str(Path(file.place).parent)), contextlib.redirect_stdout(sys.stderr):
+        with (
+            _beside(str(Path(file.place).parent)),
+            contextlib.redirect_stdout(sys.stderr),
+            forgotten_afterwards() as maps,
+        ):
             exec(compile(file.source, file.place, "exec"), vars(module))
     except BaseException as error:
         del sys.modules[file.module]
         if not isinstance(error, Exception | SystemExit):
             raise
         raise ValueError(f"{file.place}: cannot be imported, {type(error).__name__}: {error}") from error
-    _FILES[file.place] = file
+    _FILES[file.place], _MAPS[file.place] = file, maps
     return module
 
 

@@ -20,8 +20,8 @@ PACKAGE = "schoenbat_theory"
 # is missing here fails; so does one on a wrong storey. A package stands for all of its modules.
 GROUND = ["arrays", "files", "markup", "environment", "activations", "references"]
 MATHEMATICS = [
-    ["coefficients", "series", "kernels", "degrees", "scaling", "enumeration"],
-    ["bounds", "features", "ratio"],
+    ["coefficients", "series", "kernels", "scaling", "enumeration"],
+    ["bounds", "degrees", "features", "ratio"],
     ["attention"],
 ]
 EVIDENCE = [["confidence", "sampling"], ["propositions"], ["checks"], ["declare"]]

@@ -9,10 +9,21 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from schoenbat_theory import KERNELS, FixedDegrees, GeometricDegrees, RandomMaclaurin, load_draw, polynomial, to_host
+from schoenbat_theory import (
+    KERNELS,
+    FixedDegrees,
+    GeometricDegrees,
+    PolynomialSketch,
+    RandomMaclaurin,
+    feature_maps,
+    load_draw,
+    polynomial,
+    to_host,
+)
 from schoenbat_theory.arrays import eps
 from schoenbat_theory.confidence import catoni_interval
 from schoenbat_theory.features.maclaurin import rademacher_moment
+from schoenbat_theory.features.sketch_moments import WEIGHTS
 from schoenbat_theory.files import read_npz, write_npz
 
 U = 2.0**-53
@@ -328,7 +339,29 @@ def test_a_width_below_the_exact_part_is_refused():
         (lambda: RandomMaclaurin("exp", 0), "n_features: expected an int >= 1, found 0"),
         (lambda: RandomMaclaurin("exp", 2.5), "n_features: expected an int >= 1, found 2.5"),
         (lambda: RandomMaclaurin("exp", True), "n_features: "),
-        (lambda: RandomMaclaurin("exp", 4, weights="gaussian"), "weights: expected 'rademacher', found 'gaussian'"),
+        (
+            lambda: RandomMaclaurin("exp", 4, weights="normal"),
+            "weights: expected one of rademacher, gaussian, .*, found 'normal'",
+        ),
+        (
+            lambda: RandomMaclaurin("exp", 4, weights="srht"),
+            r"rows of srht share one transform.*expected counts, as FixedDegrees.optimal\(.*, found GeometricDegrees",
+        ),
+        (lambda: RandomMaclaurin("exp", 4, "released", "tensorsketch"), "rows of tensorsketch share one transform"),
+        (lambda: RandomMaclaurin("exp", 4, "h01", "complex-srht"), "rows of complex-srht share one transform"),
+        (
+            lambda: RandomMaclaurin("exp", 5, weights="complex-gaussian"),
+            "random features of complex-gaussian come in pairs; .* exact 0, found n_features = 5",
+        ),
+        (lambda: RandomMaclaurin("exp", 4, "released", "complex-rademacher"), "an even number beside the exact 1"),
+        (
+            lambda: RandomMaclaurin("exp", 6, "h01", "complex-rademacher").draw(2, 0),
+            "an even number beside the exact 3, found n_features = 6",
+        ),
+        (
+            lambda: RandomMaclaurin("exp", 6, (1, 2, 3), "complex-srht"),
+            r"degrees: features of complex-srht come in pairs.*found \(1, 2, 3\)",
+        ),
         (lambda: RandomMaclaurin("exp", 4).draw(0), "dim: expected an int >= 1, found 0"),
         (
             lambda: RandomMaclaurin("exp", 4).draw(3, 0)(np.ones((2, 4))),
@@ -367,6 +400,180 @@ def test_a_width_below_the_exact_part_is_refused():
 def test_wrong_arguments_are_named(make, words):
     with pytest.raises(ValueError, match=words):
         make()
+
+
+# Weights other than signs
+
+STRUCTURED = ["srht", "complex-srht", "tensorsketch"]
+INDEPENDENT = ["gaussian", "complex-rademacher", "complex-gaussian"]
+# A variable of three values with the first five moments of the normal law: each level has moments of order 4.
+NORMAL = {-math.sqrt(3): 1 / 6, 0.0: 2 / 3, math.sqrt(3): 1 / 6}
+ENTRIES = {
+    "rademacher": {1.0: 1 / 2, -1.0: 1 / 2},
+    "gaussian": NORMAL,
+    "complex-rademacher": dict.fromkeys((1, 1j, -1, -1j), 1 / 4),
+    "complex-gaussian": {(u + 1j * v) / math.sqrt(2): NORMAL[u] * NORMAL[v] for u in NORMAL for v in NORMAL},
+}
+
+
+def rows(weights, degree, x, y):
+    """Re prod_{i <= n} <w_i, x> conj <w_i, y> and its probability, for every choice of n vectors of weights."""
+    entries = list(itertools.product(ENTRIES[weights].items(), repeat=len(x)))
+    w = np.array([[value for value, _ in row] for row in entries])
+    one, chance = (w @ x) * np.conj(w @ y), np.array([math.prod(p for _, p in row) for row in entries])
+    values, chances = np.ones(1), np.ones(1)
+    for _ in range(degree):
+        values, chances = np.multiply.outer(values, one).ravel(), np.multiply.outer(chances, chance).ravel()
+    return values.real, chances
+
+
+def covariance(kernel, degrees, weights, n_features, x, y, z):
+    """The covariance of two estimates, from every degree and every vector of weights."""
+    a, pair = kernel.coefficients(2), 1 + weights.startswith("complex")
+
+    def moments(n):
+        (one, chance), (other, _) = (rows(weights, n, x, w) for w in (y, z))
+        return (one * other) @ chance, one @ chance, other @ chance
+
+    if isinstance(degrees, FixedDegrees):
+        found = [(a[n] ** 2 * pair / count, *moments(n)) for n, count in enumerate(degrees.counts) if count]
+        return sum(scale * (second - one * other) for scale, second, one, other in found)
+    b = degrees.exact_below
+    q = np.array([float(degrees.p) ** -n for n in range(b, 3)])
+    found = [(a[n], a[n] ** 2 / p, *moments(n)) for n, p in enumerate(q / q.sum(), start=b)]
+    one, other = sum(f[0] * f[3] for f in found), sum(f[0] * f[4] for f in found)
+    n_random = n_features - (0, 1, 1 + len(x))[b]
+    return pair / n_random * (sum(f[1] * f[2] for f in found) - one * other)
+
+
+@pytest.mark.parametrize("weights", ENTRIES)
+@pytest.mark.parametrize(
+    "degrees", [*(GeometricDegrees(1.5, b, 2) for b in (0, 1, 2)), FixedDegrees((1, 2, 4))], ids=repr
+)
+def test_covariances_are_those_of_all_weights(asarray, weights, degrees):
+    kernel, (x, y, z) = KERNELS["inv"], (w[:2] for w in (X, Y, Z))
+    n_features = 7 if degrees.exact_below != 0 or isinstance(degrees, FixedDegrees) else 6
+    law = RandomMaclaurin(kernel, n_features, degrees, weights)
+    variance, other = (covariance(kernel, degrees, weights, n_features, x, y, w) for w in (y, z))
+    there = [asarray(w) for w in (x, y, z)]
+    # Sums of 81^2 products, all of them below 4: their rounding is below 81^2 times that of one.
+    assert abs(float(law.variance(*there[:2])) - variance) <= 4 * 81**2 * U
+    row = to_host(law.row_covariance(there[0], asarray(np.stack([y, z]))))
+    assert np.array_equal(row, row.T)
+    assert np.all(np.abs(row[0] - [variance, other]) <= 4 * 81**2 * U)
+    assert float(law.mean(*there[:2])) == float(RandomMaclaurin(kernel, n_features, degrees).mean(x, y))
+    assert float(law.second_moment(*there[:2])) == float(law.variance(*there[:2])) + float(law.mean(*there[:2])) ** 2
+
+
+@pytest.mark.parametrize("weights", [*ENTRIES, *STRUCTURED])
+def test_with_counts_the_variance_is_that_of_the_sketches(weights):
+    counts, a = (3, 2, 6, 0, 4), KERNELS["exp"].coefficients(4)
+    law = RandomMaclaurin("exp", 15, counts, weights)
+    parts = [
+        a[n] ** 2 * float(PolynomialSketch(n, count, weights=weights).variance(X, Y))
+        for n, count in enumerate(counts)
+        if n and count
+    ]
+    assert abs(float(law.variance(X, Y)) - math.fsum(parts)) <= 8 * U * math.fsum(parts)
+    assert float(law.mean(X, Y)) == float(RandomMaclaurin("exp", 15, counts).mean(X, Y))
+
+
+@pytest.mark.parametrize("weights", STRUCTURED)
+def test_the_covariance_of_linear_estimates_follows_from_their_variances(weights):
+    law = RandomMaclaurin("exp", 6, (0, 6), weights)  # linear in the key: polarisation
+    row = law.row_covariance(X, np.stack([Y, Z]))
+    polar = float(law.variance(X, Y + Z) - law.variance(X, Y - Z)) / 4
+    assert abs(row[0, 1] - polar) <= 64 * U
+    assert abs(row[1, 1] - float(law.variance(X, Z))) <= 64 * U
+
+
+@pytest.mark.parametrize("weights", INDEPENDENT)
+def test_variance_is_infinite_where_that_of_the_weights_is(weights):
+    x = np.array([0.6, 0.6])  # C >= |x|^4 = 0.5184 for all of them, and 2 C > 1
+    for name in ("inv", "logi", "sqrt"):
+        law = RandomMaclaurin(name, 8, "geometric", weights)
+        assert math.isfinite(float(law.mean(x, x)))
+        assert float(law.variance(x, x)) == float(law.second_moment(x, x)) == math.inf
+        assert math.isfinite(float(law.variance(x / 2, x / 2)))
+        fixed = RandomMaclaurin(name, 8, (2, 4, 2), weights)
+        assert math.isfinite(float(fixed.variance(x, x)))
+    with pytest.raises(ValueError, match=r"the random series of inv needs \|\|x\|\| \|\|y\|\| <= 1"):
+        RandomMaclaurin("inv", 8, "geometric", weights).mean(2 * x, x * [1, -1])
+
+
+@pytest.mark.parametrize(
+    ("weights", "degrees"),
+    [*itertools.product(INDEPENDENT, ["geometric", "released", "h01"]), *((w, (1, 2, 0, 4)) for w in WEIGHTS)],
+)
+def test_estimates_have_the_mean_and_the_spread_of_the_law_for_all_weights(weights, degrees):
+    n_features, size = {"geometric": 8, "released": 9, "h01": 12}.get(degrees, 7), 4000
+    law, pairs = RandomMaclaurin("exp", n_features, degrees, weights), (np.stack([X, Y]), np.stack([Y, Z]))
+    found = law.estimates(*pairs, rng=1, size=size)
+    assert found.shape == (size, 2)
+    variance = law.variance(*pairs)
+    low, high = catoni_interval(found, variance, 1e-9)
+    assert np.all((low <= law.mean(*pairs)) & (law.mean(*pairs) <= high))
+    assert np.all((found.var(axis=0) > variance / 2) & (found.var(axis=0) < 2 * variance))
+
+
+def test_estimates_keep_the_two_of_a_pair_together():
+    law = RandomMaclaurin("exp", 9, GeometricDegrees(2.0, 1, 1), "complex-rademacher")
+    x = np.array([0.5])  # Re^2 + Im^2 of a fourth root of one is one: nothing is left to chance
+    assert float(law.variance(x, x)) == 0
+    assert np.all(np.abs(law.estimates(x, x, rng=0, size=50) - 1.25) <= 32 * U)
+
+
+def test_pairs_of_signs_in_the_complex_plane_have_less_variance_than_signs():
+    x, y = np.full(8, 8**-0.5), np.full(8, 8**-0.5)  # t = 1: C + P < T + t^2, and the larger n the more so
+    found = [
+        float(RandomMaclaurin("exp", 64, (2, 30, 32), w).variance(x, y)) for w in ("complex-rademacher", "rademacher")
+    ]
+    assert found[0] < found[1]
+
+
+def test_signs_are_drawn_as_they_always_were():
+    phi = RandomMaclaurin("exp", 8).draw(2, 0)
+    assert phi.degrees.tolist() == [3, 2, 1, 1, 1, 0, 0, 0]
+    assert phi.bits.tolist() == [191, 127]  # of the version before there were other weights
+
+
+# Maps by name
+
+
+@pytest.mark.parametrize("dim", [3, 4])
+@pytest.mark.parametrize("n_features", [1, 2, 7, 16])
+def test_maps_by_name_are_no_wider_than_asked(dim, n_features, rng):
+    made = {name: make for name, make in feature_maps().items() if name.startswith(("random M", "fixed"))}
+    assert len(made) == 9
+    q, k = rng.normal(size=(2, 5, dim)) / 4
+    for name, make in made.items():
+        law = make("inv", dim, n_features)
+        if law is None:
+            exact = {"random Maclaurin, complex": 2, "random Maclaurin, H0/1": 1 + dim}[name]
+            assert n_features < exact
+            continue
+        law = law.fit(q, k) if hasattr(law, "fit") else law
+        assert n_features - 1 <= law.n_features <= n_features
+        assert law.draw(dim, 0)(q).shape == (5, law.n_features)
+        assert law.n_features == n_features or "complex" in law.weights
+
+
+def test_names_say_which_map_is_meant(rng):
+    made, q = feature_maps(), rng.normal(size=(5, 4)) / 4
+    found = {name: made[name]("exp", 4, 16) for name in made if name.startswith("random M")}
+    assert {name: (law.weights, law.degrees.exact_below) for name, law in found.items()} == {
+        "random Maclaurin": ("rademacher", 0),
+        "random Maclaurin, released": ("rademacher", 1),
+        "random Maclaurin, H0/1": ("rademacher", 2),
+        "random Maclaurin, Gaussian": ("gaussian", 0),
+        "random Maclaurin, complex": ("complex-rademacher", 0),
+    }
+    assert {name: made[name]("exp", 4, 16).fit(q, q).weights for name in made if name.startswith("fixed")} == {
+        "fixed counts, Rademacher": "rademacher",
+        "fixed counts, SRHT": "srht",
+        "fixed counts, complex SRHT": "complex-srht",
+        "fixed counts, TensorSketch": "tensorsketch",
+    }
 
 
 # Files

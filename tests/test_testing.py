@@ -33,6 +33,28 @@ POSITIVE = [
     st.PositiveFeatures(8, orthogonal=False, hyperbolic=True, tilt=-0.1),
     st.PositiveFeatures(8, tilt=0.03),
 ]
+FOURIER = [
+    st.FourierFeatures(8, orthogonal=False),
+    st.FourierFeatures(8, "gaussian", orthogonal=False),
+    *(st.FourierFeatures(n_features) for n_features in (6, 8, 20)),  # of dimension 4: fewer vectors, as many, more
+    st.FourierFeatures(20, "gaussian"),
+]
+OTHER_WEIGHTS = [
+    *(st.RandomMaclaurin("exp", 16, degrees, "gaussian") for degrees in DEGREES),
+    *(st.RandomMaclaurin("exp", 16, degrees, "complex-rademacher") for degrees in ("geometric", DEGREES[-1])),
+    *(st.RandomMaclaurin("exp", 17, degrees, "complex-gaussian") for degrees in ("released", "h01")),
+    *(st.RandomMaclaurin("exp", 16, DEGREES[-1], weights) for weights in ("srht", "complex-srht", "tensorsketch")),
+]
+WEIGHTS = ["rademacher", "gaussian", "complex-rademacher", "complex-gaussian", "srht", "complex-srht", "tensorsketch"]
+SKETCHES = [
+    *(
+        st.PolynomialSketch(degree, n_features, weights)
+        for weights in WEIGHTS
+        for degree, n_features in [(1, 10), (2, 6)]
+    ),
+    # Products of three normal numbers have heavy tails: their variance is decided where many are averaged.
+    *(st.PolynomialSketch(3, 48 if "gaussian" in weights else 12, weights) for weights in WEIGHTS),
+]
 OPTIONS = ("causal", "key_mask", "key_log_weights")
 
 
@@ -81,6 +103,27 @@ def test_every_kernel_has_maps_that_pass(kernel, degrees):
     assert examine_map(st.RandomMaclaurin(kernel, 16, degrees), dim=5, rng=1).passed
 
 
+@pytest.mark.parametrize("law", OTHER_WEIGHTS, ids=lambda law: f"{law.weights}-{law.degrees!r}")
+def test_every_family_of_weights_passes(law, asarray):
+    exam = examine_map(law, asarray=asarray, draws=1 << 14)
+    other = {f.law: f.verdict for f in exam.findings if f.verdict != "holds"}
+    assert other == {"mean compared with target": "reported", "scaled features are the features": "not examined"}
+
+
+@pytest.mark.parametrize("law", OTHER_WEIGHTS[-4:], ids=lambda law: f"{law.weights}-{law.degrees!r}")
+def test_attention_through_other_weights_passes(law, asarray):
+    phi = law.draw(4, rng=1)
+    exam = examine_attention(
+        lambda q, k, v, **options: st.feature_attention(q, k, v, phi, **options),
+        asarray=asarray,
+        options=OPTIONS,
+        dense=lambda q, k: phi(q) @ turned(phi(k)),
+        magnitude=lambda q, k: abs(phi(q)) @ turned(abs(phi(k))),
+        terms=16,
+    )
+    assert [f.verdict for f in exam.findings] == ["holds"] * len(ATTENTION_LAWS)
+
+
 @pytest.mark.parametrize("kernel", [*st.KERNELS.values(), st.polynomial(3, 1.0)], ids=lambda kernel: kernel.name)
 def test_kernel_attention_passes(kernel, asarray):
     exam = examine_attention(
@@ -95,6 +138,65 @@ def test_kernel_attention_passes(kernel, asarray):
 @pytest.mark.parametrize("degrees", DEGREES, ids=str)
 def test_feature_attention_passes(degrees, asarray):
     phi = st.RandomMaclaurin("exp", 16, degrees).draw(4, rng=1)
+    exam = examine_attention(
+        lambda q, k, v, **options: st.feature_attention(q, k, v, phi, **options),
+        asarray=asarray,
+        options=OPTIONS,
+        dense=lambda q, k: phi(q) @ turned(phi(k)),
+        magnitude=lambda q, k: abs(phi(q)) @ turned(abs(phi(k))),
+        terms=16,
+    )
+    assert [f.verdict for f in exam.findings] == ["holds"] * len(ATTENTION_LAWS)
+
+
+def examine_sketch(law, asarray):
+    # Of length 5, padded to 8: widths are smaller and larger.
+    exam = examine_map(law, dim=5, rng=1, asarray=asarray, draws=1 << 15)
+    assert {f.law: f.verdict for f in exam.findings if f.verdict != "holds"} == {
+        "mean compared with target": "reported",
+        "scaled features are the features": "not examined",
+    }
+    assert exam.finding("mean compared with target").found == 0
+
+
+@pytest.mark.parametrize("law", SKETCHES, ids=repr)
+def test_every_sketch_passes(law):
+    examine_sketch(law, np.asarray)
+
+
+@pytest.mark.parametrize("weights", WEIGHTS)
+def test_every_sketch_passes_in_every_library(weights, asarray):
+    examine_sketch(st.PolynomialSketch(2, 10, weights), asarray)
+
+
+def registered(name, kernel):
+    """Return the law registered under ``name``, fitted where it is to be, and whether it is random; ``None``: no law."""
+    width = {"random landmarks": 4}.get(name, 16)  # of four landmarks in dimension 4 the Gram matrix is no singular one
+    made = st.feature_maps()[name](kernel, 4, width)
+    q, k = np.random.default_rng(7).normal(size=(2, 20, 4))
+    q, k = (0.6 * x / np.linalg.norm(x, axis=-1, keepdims=True) for x in (q, k))
+    law = made if made is None or hasattr(made, "draw") else made.fit(q, k)
+    return law, not isinstance(law, st.TaylorFeatures)
+
+
+@pytest.mark.parametrize("kernel", ["exp", "inv"])
+@pytest.mark.parametrize("name", st.feature_maps())
+def test_every_registered_map_passes(name, kernel, asarray):
+    law, random = registered(name, kernel)
+    if law is None:
+        assert (name.partition(",")[0], kernel) in {("positive", "inv"), ("trigonometric", "inv")}
+        return
+    exam = examine_map(law, asarray=asarray, draws=1 << 13, random=random)
+    assert exam.finding("every array library gives the same features").verdict == "holds"
+    known = "not examined" if name == "random landmarks" else "holds"
+    assert exam.finding("inner products are unbiased").verdict == known
+    assert exam.finding("variance equals its closed form").verdict == (known if random else "not examined")
+
+
+@pytest.mark.parametrize("name", ["Taylor, degree 2", "random landmarks"])
+def test_attention_through_registered_maps_passes(name, asarray):
+    law, _ = registered(name, "exp")
+    phi = law.draw(4, rng=1)
     exam = examine_attention(
         lambda q, k, v, **options: st.feature_attention(q, k, v, phi, **options),
         asarray=asarray,
@@ -128,6 +230,44 @@ def test_attention_through_positive_features_passes(law, asarray):
         terms=law.n_features,
     )
     assert [f.verdict for f in exam.findings] == ["holds"] * len(ATTENTION_LAWS)
+
+
+@pytest.mark.parametrize("law", FOURIER, ids=repr)
+def test_every_trigonometric_law_passes(law, asarray):
+    exam = examine_map(law, asarray=asarray)
+    other = {f.law: f.verdict for f in exam.findings if f.verdict != "holds"}
+    assert other == {
+        "mean compared with target": "reported",
+        "merged features have the same inner products": "not examined",
+    }
+    assert exam.finding("mean compared with target").found == 0
+
+
+@pytest.mark.parametrize("law", FOURIER, ids=repr)
+def test_attention_through_trigonometric_features_passes(law, asarray):
+    phi = law.draw(4, rng=1)
+    exam = examine_attention(
+        lambda q, k, v, **options: st.feature_attention(q, k, v, phi, **options),
+        asarray=asarray,
+        options=OPTIONS,
+        dense=lambda q, k: phi(q) @ turned(phi(k)),
+        magnitude=lambda q, k: abs(phi(q)) @ turned(abs(phi(k))),
+        terms=law.n_features,
+    )
+    assert [f.verdict for f in exam.findings] == ["holds"] * len(ATTENTION_LAWS)
+
+
+def test_rfa_attention_passes(asarray):
+    phi = st.FourierFeatures(64, "gaussian", orthogonal=False).draw(4, rng=1)
+    exam = examine_attention(
+        lambda q, k, v, **options: st.rfa_attention(q, k, v, n_features=64, rng=1, **options),
+        asarray=asarray,
+        options=("causal", "key_mask"),
+        dense=lambda q, k: phi(st.unit_norm(q)) @ turned(phi(st.unit_norm(k))),
+        magnitude=lambda q, k: abs(phi(st.unit_norm(q))) @ turned(abs(phi(st.unit_norm(k)))),
+        terms=64,
+    )
+    assert {f.law for f in exam.findings if f.verdict != "holds"} == {"a log weight of log 2 doubles a key"}
 
 
 def test_relative_attention_without_a_bias_passes(asarray):
@@ -467,6 +607,18 @@ def test_a_variance_without_its_last_term_is_caught():
 def test_a_mean_that_lies_is_caught():
     lie = Wrapped(mean=lambda x, y: st.get_kernel("exp").partial_sum(np.sum(x * y, axis=-1), 1))
     assert "inner products are unbiased" in caught(examine_map, lie)
+
+
+def test_a_broken_twin_of_a_registered_map_is_caught():
+    """The factor sqrt 2 of products x_i x_j, i < j, is forgotten."""
+
+    def forget(phi):
+        keep = np.r_[np.ones(5), np.where(np.equal(*np.triu_indices(4)), 1, 0.5**0.5)]
+        return lambda x: (phi(x) * keep).astype(x.dtype)
+
+    twin = Wrapped(forget)
+    twin.law, random = registered("Taylor, degree 2", "exp")
+    assert caught(examine_map, twin, random=random) == {"inner products are unbiased"}
 
 
 def test_a_map_that_differs_between_libraries_is_caught(asarray):

@@ -6,8 +6,10 @@ from schoenbat_theory.attention.exact import kernel_attention
 from schoenbat_theory.attention.features import feature_attention
 from schoenbat_theory.attention.fft import toeplitz_product
 from schoenbat_theory.attention.gaussian import gaussian_attention, gaussian_gram
+from schoenbat_theory.attention.means import mean_attention, weighted_mean_attention
 from schoenbat_theory.attention.nystrom import draw_landmarks, nystrom_attention, nystrom_gram
 from schoenbat_theory.attention.relative import relative_attention
+from schoenbat_theory.attention.rfa import rfa_attention
 from schoenbat_theory.attention.schoenbat import released_attention, schoenbat_attention
 from schoenbat_theory.attention.schulz import SchulzInverse, schulz_inverse, schulz_step
 from schoenbat_theory.attention.sums import AttentionSums, attention_sums
@@ -26,11 +28,13 @@ __all__ = [
     "gaussian_gram",
     "kernel_attention",
     "linear_attention",
+    "mean_attention",
     "nystrom_attention",
     "nystrom_gram",
     "nystromformer_attention",
     "relative_attention",
     "released_attention",
+    "rfa_attention",
     "schoenbat_attention",
     "schulz_inverse",
     "schulz_step",
@@ -38,4 +42,5 @@ __all__ = [
     "t5_bias",
     "toeplitz_product",
     "toeplitz_sums",
+    "weighted_mean_attention",
 ]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from schoenbat_theory.arrays import Array, all_finite, broadcast_shapes, check_finite, device_of, eps, namespace
+from schoenbat_theory.arrays import Array, all_finite, broadcast_shapes, check_finite, device_of, namespace
 from schoenbat_theory.attention.exact import COLUMNS, ROWS
 from schoenbat_theory.attention.inputs import blocks, check_shapes, explain_not_finite, hide, key_weights, take_rows
+from schoenbat_theory.features.gram import centred_gram, gaussian_rounding
 
-__all__ = ["centred_gram", "gaussian_attention", "gaussian_gram", "gaussian_rounding", "mean_row"]
+__all__ = ["gaussian_attention", "gaussian_gram", "mean_row"]
 
 
 def gaussian_gram(x: Array, y: Array) -> Array:
@@ -85,14 +86,6 @@ def gaussian_attention(q: Array, k: Array, v: Array, *, key_mask: Array | None =
     return out
 
 
-def centred_gram(x: Array, y: Array) -> Array:
-    """Return what `gaussian_gram` does, for rows that lie around the origin; nothing is checked."""
-    xp = namespace(x)
-    lengths = xp.sum(x * x, axis=-1)[..., :, None] + xp.sum(y * y, axis=-1)[..., None, :]
-    squares = lengths - 2 * (x @ xp.matrix_transpose(y))
-    return xp.exp(xp.maximum(squares, xp.zeros_like(squares)) / -2)
-
-
 def mean_row(y: Array, log_weights: Array | None = None) -> Array:
     """Return the mean (..., 1, d) of the rows of ``y`` (..., m, d) that are not hidden; zeros where there is none."""
     xp = namespace(y)
@@ -102,23 +95,3 @@ def mean_row(y: Array, log_weights: Array | None = None) -> Array:
     # Hidden rows are zeros: they add nothing to the sum.
     count = xp.sum(xp.astype(log_weights > -xp.inf, y.dtype), axis=-1)[..., None, None]
     return total / xp.where(count > 0, count, xp.ones_like(count))
-
-
-def gaussian_rounding(y: Array, name: str) -> Array:
-    """Return the bound of `gaussian_gram` on the error of an entry, (...), for ``y`` (..., m, d) around the origin.
-
-    Where x is one of y too, it bounds the relative error: (a + b)^2 / 2 <= 2 b^2. Raises ``ValueError`` with ``name``
-    where it reaches 1: no digit would be right; and where it overflows.
-    """
-    xp, d = namespace(y), y.shape[-1]
-    squares = xp.sum(y * y, axis=-1)
-    spread = xp.max(squares, axis=-1) if y.shape[-2] else xp.sum(squares, axis=-1)
-    bound = eps(y) * ((d + 4) * (1 + 4 * spread) + 2)
-    if not all_finite(bound):
-        raise ValueError(f"{name}: finite, but squared distances overflow {y.dtype}; scale down or use float64")
-    if not bool(xp.all(bound < 1)):
-        raise ValueError(
-            f"{name}: expected rows around their mean, found one {float(xp.max(spread)) ** 0.5:.3g} away: squared "
-            f"distances have no correct digit in {y.dtype}; scale down or use float64"
-        )
-    return bound

@@ -22,9 +22,10 @@ from schoenbat_theory.arrays import (
     to_host,
 )
 from schoenbat_theory.attention.exact import COLUMNS
-from schoenbat_theory.attention.gaussian import centred_gram, gaussian_rounding, mean_row
+from schoenbat_theory.attention.gaussian import mean_row
 from schoenbat_theory.attention.inputs import blocks, check_shapes, explain_not_finite, hide, key_weights, take_rows
 from schoenbat_theory.attention.schulz import schulz_inverse
+from schoenbat_theory.features.gram import centred_gram, gaussian_rounding, inverse_roots
 
 __all__ = ["draw_landmarks", "nystrom_attention", "nystrom_gram"]
 
@@ -234,9 +235,5 @@ def _choose(q: Array, k: Array, index: np.ndarray) -> Array:
 
 def _inverse_root(gram: Array, rounding: Any) -> Array:
     """Return H (..., c, c) with H H^T the pseudo-inverse: eigenvectors over roots, zeros at and below the cut-off."""
-    xp, count = namespace(gram), gram.shape[-1]
-    values, vectors = xp.linalg.eigh(gram)
-    cut = (rounding + count * eps(gram)) * values[..., -1]
-    kept = values > xp.maximum(cut, xp.zeros_like(cut))[..., None]
-    roots = xp.where(kept, 1 / xp.sqrt(xp.where(kept, values, xp.ones_like(values))), xp.zeros_like(values))
+    vectors, roots = inverse_roots(gram, rounding)
     return vectors * roots[..., None, :]

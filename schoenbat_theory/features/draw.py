@@ -22,6 +22,11 @@ from schoenbat_theory.arrays import (
     namespace,
 )
 from schoenbat_theory.features.exponential_draw import POSITIVE_FORMAT, PositiveDraw, read_positive
+from schoenbat_theory.features.fourier_draw import FOURIER_FORMAT, FourierDraw, read_fourier
+from schoenbat_theory.features.joined import JOINED_FORMAT, JoinedDraw, read_joined
+from schoenbat_theory.features.landmarks_draw import LANDMARKS_FORMAT, LandmarkDraw, read_landmarks
+from schoenbat_theory.features.sketch_draw import SKETCH_FORMAT, SketchDraw, read_sketch
+from schoenbat_theory.features.taylor import TAYLOR_FORMAT, TaylorDraw, read_taylor
 from schoenbat_theory.files import read_npz, write_npz
 
 __all__ = ["MaclaurinDraw", "load_draw"]
@@ -86,6 +91,18 @@ class MaclaurinDraw:
     def n_features(self) -> int:
         """Total width D."""
         return self.degrees.shape[-1] + (self.constant is not None) + (self.dim if self.linear is not None else 0)
+
+    @property
+    def multiply_adds(self) -> int:
+        """Multiply-adds spent on the features of one row.
+
+        For each level d to a feature, and one more to multiply it from the second level on; d for the exact linear
+        part. Where maps of one draw differ in degree, their offsets cost one each.
+        """
+        count = sum(self._sizes) * self.dim + sum(self._sizes[1:]) + (self.dim if self.linear is not None else 0)
+        for level, size in enumerate(self._sizes, start=1):
+            count += size * bool((self.degrees[..., :size] < level).any())
+        return count
 
     def __call__(self, x: Array) -> Array:
         """Return phi(x), (..., n, D), for ``x`` (..., n, d); the draw's leading axes broadcast with those of x.
@@ -195,7 +212,10 @@ class MaclaurinDraw:
         return levels
 
 
-def load_draw(path: str | os.PathLike[str]) -> MaclaurinDraw | PositiveDraw:
+Draw = MaclaurinDraw | JoinedDraw | SketchDraw | PositiveDraw | FourierDraw | LandmarkDraw | TaylorDraw
+
+
+def load_draw(path: str | os.PathLike[str]) -> Draw:
     """Read a draw written by its ``save``, of whichever kind the archive says it is: the same features, bit for bit.
 
     Raises ``ValueError`` for a file that is no such archive.
@@ -207,9 +227,14 @@ def load_draw(path: str | os.PathLike[str]) -> MaclaurinDraw | PositiveDraw:
     >>> phi.save(path); bool((load_draw(path)(np.eye(2)) == phi(np.eye(2))).all())
     True
     """
-    readers: dict[str, Callable[..., MaclaurinDraw | PositiveDraw]] = {
+    readers: dict[str, Callable[..., Draw]] = {
         "1": _read_maclaurin,
+        JOINED_FORMAT: read_joined,
+        SKETCH_FORMAT: read_sketch,
         POSITIVE_FORMAT: read_positive,
+        FOURIER_FORMAT: read_fourier,
+        LANDMARKS_FORMAT: read_landmarks,
+        TAYLOR_FORMAT: read_taylor,
     }
     found = str(read_npz(path, ("format",))["format"])
     if found not in readers:

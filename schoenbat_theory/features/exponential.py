@@ -31,9 +31,12 @@ from schoenbat_theory.arrays import (
 from schoenbat_theory.features.exponential_draw import PositiveDraw
 from schoenbat_theory.features.exponential_moments import log_relative_variance, optimal_tilt
 from schoenbat_theory.features.inputs import check_vectors, leading_axes, too_large
+from schoenbat_theory.features.registry import Unfitted, feature_map
 from schoenbat_theory.markup import inline_math
 
 __all__ = ["PositiveFeatures"]
+
+EXPONENTIALS = ("exp", "trigh")  # names of e^t
 
 
 @dataclass(frozen=True)
@@ -193,3 +196,21 @@ class PositiveFeatures:
 
     def _repr_html_(self) -> str:
         return inline_math(repr(self))
+
+
+@feature_map("positive, independent")
+def _independent(kernel: str, dim: int, n_features: int) -> PositiveFeatures | None:
+    del dim
+    return PositiveFeatures(n_features, orthogonal=False) if kernel in EXPONENTIALS else None
+
+
+@feature_map("positive, orthogonal")
+def _orthogonal(kernel: str, dim: int, n_features: int) -> PositiveFeatures | None:
+    del dim
+    return PositiveFeatures(n_features) if kernel in EXPONENTIALS else None
+
+
+@feature_map("positive, tilted")
+def _tilted(kernel: str, dim: int, n_features: int) -> Unfitted | None:
+    law = _orthogonal(kernel, dim, n_features)
+    return None if law is None else Unfitted(law.fit)

@@ -89,6 +89,15 @@ class PositiveDraw:
         """Radius of convergence of the kernel's series: there is none to mind."""
         return math.inf
 
+    @property
+    def multiply_adds(self) -> int:
+        """Multiply-adds spent on the features of one row: m d for <w_j, x>, d + 1 for |x|^2/2, three to a feature.
+
+        The three are its offset, its exponent less |x|^2/2, and exp. A hyperbolic map turns the sign of m products.
+        """
+        n_draws = int(self.weights.shape[-2])
+        return n_draws * self.dim + self.dim + 1 + 3 * self.n_features + n_draws * self.hyperbolic
+
     @np.errstate(all="ignore")  # an overflow is found in the result
     def __call__(self, x: Array) -> Array:
         """Return phi(x), (..., n, D), for ``x`` (..., n, d); the draw's leading axes broadcast with those of x.

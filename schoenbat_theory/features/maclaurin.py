@@ -1,9 +1,10 @@
-r"""Random Maclaurin features: monomials in random signs whose inner product estimates f(<x, y>).
+r"""Random Maclaurin features: products of random projections whose inner product estimates f(<x, y>).
 
     phi_j(x) = sqrt(a_N / c_N) prod_{i <= N} <w_i, x>,    N the degree of feature j,  w_i uniform on {-1, 1}^d
 
 with c_n the expected number of features of degree n (Kar & Karnick 2012, Algorithm 1). A law is
-drawn once (`RandomMaclaurin.draw`) and then applied to any number of arrays.
+drawn once (`RandomMaclaurin.draw`) and then applied to any number of arrays. Any family of
+`PolynomialSketch` may take the place of the signs.
 
 Differs from the source: (1) the degree law is normalised for every p, not for p = 2 alone; (2) degrees
 may be exact, truncated or fixed; (3) features are sorted by degree, so that level i is one matrix
@@ -19,51 +20,17 @@ from typing import Any
 
 import numpy as np
 
-from schoenbat_theory.arrays import (
-    Array,
-    all_finite,
-    as_generator,
-    asarray_like,
-    broadcast_shapes,
-    check_finite,
-    check_floating,
-    require_int,
-    to_host,
-)
+from schoenbat_theory.arrays import Array, as_generator, asarray_like, check_finite, namespace, require_int, to_host
 from schoenbat_theory.degrees import FixedDegrees, GeometricDegrees, get_degrees
 from schoenbat_theory.features.draw import MaclaurinDraw, load_draw
 from schoenbat_theory.features.inputs import check_norms, check_vectors, leading_axes, too_large
+from schoenbat_theory.features.joined import JoinedDraw
+from schoenbat_theory.features.moments import pair_terms, rademacher_moment, row_terms
+from schoenbat_theory.features.sketch_moments import WEIGHTS, Weights, get_weights
 from schoenbat_theory.kernels import DotProductKernel, get_kernel
 from schoenbat_theory.markup import inline_math
 
 __all__ = ["MaclaurinDraw", "RandomMaclaurin", "load_draw", "rademacher_moment"]
-
-
-@np.errstate(all="ignore")  # an overflow is found in the result
-def rademacher_moment(x: Array, y: Array, z: Array | None = None) -> Array:
-    r"""Return T = E[<w, x>^2 <w, y> <w, z>] for w uniform on {-1, 1}^d, elementwise over leading axes.
-
-        T = ||x||^2 <y, z> + 2 <x, y> <x, z> - 2 sum_i x_i^2 y_i z_i,    V = T at z = y,  V >= <x, y>^2
-
-    ``x, y, z`` (..., d), broadcast, z = y if it is not given; returns (...). Source: z = y in Wacker,
-    Ohana & Filippone (2023), Table 1; the mixed moment is not in the source. Both are enumerated in P03.
-    Raises ``ValueError`` for NaN and for a moment that overflows.
-
-    >>> rademacher_moment(np.array([1.0, 1.0]), np.array([1.0, -1.0]))
-    array(0.)
-    """
-    named = {"x": x, "y": y} if z is None else {"x": x, "y": y, "z": z}
-    xp = check_vectors(**named)
-    z = y if z is None else z
-    xx, xy, xz = x * x, xp.sum(x * y, axis=-1), xp.sum(x * z, axis=-1)
-    moment = xp.sum(xx, axis=-1) * xp.sum(y * z, axis=-1) + 2 * xy * xz - 2 * xp.sum(xx * y * z, axis=-1)
-    if z is y:
-        moment = xp.maximum(moment, xy * xy)  # Jensen; rounding may say otherwise
-    moment = xp.asarray(moment)
-    if not all_finite(moment):
-        check_finite(**named)
-        raise too_large(", ".join(named), moment)
-    return moment
 
 
 @dataclass(frozen=True)
@@ -73,7 +40,9 @@ class RandomMaclaurin:
     ``kernel``      name or `DotProductKernel`
     ``n_features``  total width D, exact features included
     ``degrees``     "geometric", "released", "h01", a `GeometricDegrees`, or counts per degree
-    ``weights``     "rademacher"
+    ``weights``     "rademacher", or "gaussian", "complex-rademacher", "complex-gaussian"; with counts per degree
+                    also "srht", "complex-srht", "tensorsketch", see `PolynomialSketch`. Complex features are
+                    pairs: every count of a degree >= 1 is even, and so is the width of the random part
 
     The estimate is <phi(x), phi(y)> at full width. Its target, mean, second moment and variance are
     known in closed form; ``x`` and ``y`` are (..., d), and all four work elementwise over broadcast
@@ -98,16 +67,16 @@ class RandomMaclaurin:
         weights: str = "rademacher",
     ) -> None:
         n_features = require_int("n_features", n_features, 1)
-        if weights != "rademacher":
-            raise ValueError(f"weights: expected 'rademacher', found {weights!r}")
+        get_weights(weights)
         set_field = object.__setattr__  # the class is frozen; these are its normalised arguments
         set_field(self, "kernel", get_kernel(kernel))
         set_field(self, "n_features", n_features)
         set_field(self, "degrees", get_degrees(degrees, n_features))
         set_field(self, "weights", weights)
-        self._n_random(1)
+        self._check_weights()
+        self._n_random(1 + n_features % 2)  # of all lengths d, one that leaves H0/1 an even number for pairs
 
-    def draw(self, dim: int, rng: Any = None, *, shape: tuple[int, ...] = ()) -> MaclaurinDraw:
+    def draw(self, dim: int, rng: Any = None, *, shape: tuple[int, ...] = ()) -> MaclaurinDraw | JoinedDraw:
         """Draw one feature map for vectors of length ``dim``, or independent ones for leading axes ``shape``.
 
         ``rng`` is an int, SeedSequence or Generator. Drawn on the host, so the same seed gives the same
@@ -121,21 +90,21 @@ class RandomMaclaurin:
         shape = leading_axes(shape)
         rng = as_generator(rng)
         n_random, exact = self._n_random(dim), self.degrees.exact_below
-        degrees = self.degrees.sample(n_random, rng, shape)
+        degrees = self._sample(n_random, rng, shape)
         n_max = int(degrees.max(initial=0))
         with np.errstate(divide="ignore", invalid="ignore"):  # degrees that cannot occur have count 0
             squares = self.kernel.coefficients(n_max) / self.degrees.expected_counts(n_random, n_max)
         a = self.kernel.coefficients(1)
-        return MaclaurinDraw.sample(
-            dim,
-            degrees,
-            np.sqrt(squares),
-            constant=math.sqrt(a[0]) if exact > 0 else None,
-            linear=math.sqrt(a[1]) if exact > 1 else None,
-            radius=self.kernel.radius,
-            name=repr(self),
-            rng=rng,
-        )
+        options: dict[str, Any] = {
+            "constant": math.sqrt(a[0]) if exact > 0 else None,
+            "linear": math.sqrt(a[1]) if exact > 1 else None,
+            "radius": self.kernel.radius,
+            "name": repr(self),
+            "rng": rng,
+        }
+        if self.weights == "rademacher":
+            return MaclaurinDraw.sample(dim, degrees, np.sqrt(squares), **options)
+        return JoinedDraw.sample(self._family, dim, degrees, np.sqrt(squares), **options)
 
     def target(self, x: Array, y: Array) -> Array:
         """Return f(<x, y>), the kernel that the map is made for."""
@@ -165,33 +134,25 @@ class RandomMaclaurin:
             random degrees:  (1/R) [ sum_n (a_n^2 / q_n) V^n - (mean of the random part)^2 ]
             fixed counts:    sum_n (a_n^2 / D_n) (V^n - <x, y>^{2n})
 
-        with R random features and V = `rademacher_moment`. Not in the sources seen; derived in P05, which
-        checks it by enumeration and by sampling.
+        with R random features and V the second moment of one projection (`rademacher_moment`). Complex pairs: V^n
+        is C^n + P^n, less a second square of the mean. Families that share a transform: sum_n a_n^2 Var_n, Var_n that
+        of their `PolynomialSketch`. Not in the sources seen; P05 enumerates and samples it for signs.
         """
-        xp = check_floating(x=x, y=y)
-        t = self._inner(x, y)
-        result = self._covariance(t, t, rademacher_moment(x, y), x)
+        t, a, s = pair_terms(x, y)
+        result = self._covariance(t, t, a, s, x)
+        xp = namespace(result)
         return xp.maximum(result, xp.zeros_like(result))  # Cauchy-Schwarz; rounding may say otherwise
 
-    @np.errstate(all="ignore")  # an overflow is found in the moments
     def row_covariance(self, q: Array, k: Array) -> Array:
         r"""Return the covariances of the estimates <phi(q), phi(k_j)> in the row of one query, (..., m, m).
 
             C_jl = (1/R) [ sum_n (a_n^2 / q_n) T_jl^n - (mean of the random part)_j (...)_l ]
 
-        ``q`` (..., d), ``k`` (..., m, d); T_jl is the mixed moment of `rademacher_moment`. It is what the bias
-        of the attention ratio is made of (P09). Not in the sources seen.
+        ``q`` (..., d), ``k`` (..., m, d); T_jl is the mixed moment of `rademacher_moment`, or that of the weights. It
+        is what the bias of the attention ratio is made of (P09). Not in the sources seen.
         """
-        xp = check_floating(q=q, k=k)
-        if q.ndim < 1 or k.ndim < 2 or q.shape[-1] != k.shape[-1]:
-            raise ValueError(f"q, k: expected (..., d), (..., m, d), found {tuple(q.shape)}, {tuple(k.shape)}")
-        broadcast_shapes(q=tuple(q.shape[:-1]), k=tuple(k.shape[:-2]))
-        check_finite(q=q, k=k)
-        t = self._inner(q[..., None, :], k)  # (..., m)
-        turned = xp.matrix_transpose(k)
-        moment = xp.sum(q * q, axis=-1)[..., None, None] * (k @ turned) - 2 * ((k * (q * q)[..., None, :]) @ turned)
-        moment = moment + 2 * t[..., :, None] * t[..., None, :]
-        return self._covariance(t[..., :, None], t[..., None, :], moment, q)
+        t, a, s = row_terms(q, k)
+        return self._covariance(t[..., :, None], t[..., None, :], a, s, q)
 
     def second_moment(self, x: Array, y: Array) -> Array:
         """Return E<phi(x), phi(y)>^2 = variance + mean^2 at full width, ``inf`` where it is infinite or beyond float64."""
@@ -209,7 +170,7 @@ class RandomMaclaurin:
         xp, rng = check_vectors(x=x, y=y), as_generator(rng)
         size = require_int("size", size, 1)
         n_random = self._n_random(x.shape[-1])
-        if isinstance(self.degrees, FixedDegrees) or n_random == 0:
+        if isinstance(self.degrees, FixedDegrees) or n_random == 0 or self._family.complex:
             phi = self.draw(x.shape[-1], rng, shape=(size, *([1] * (max(x.ndim, y.ndim) - 1))))
             return xp.sum(phi(x[..., None, :]) * phi(y[..., None, :]), axis=-1)[..., 0]
         wide = RandomMaclaurin(self.kernel, self.n_features + n_random * (size - 1), self.degrees, self.weights)
@@ -223,6 +184,24 @@ class RandomMaclaurin:
         exact = xp.sum(products[..., n_random * size :], axis=-1)
         return xp.moveaxis(groups + exact[..., None], -1, 0)
 
+    @property
+    def _family(self) -> Weights:
+        return WEIGHTS[self.weights]
+
+    def _check_weights(self) -> None:
+        """Raise ``ValueError`` for weights and degrees that do not go together."""
+        counts = self.degrees.counts if isinstance(self.degrees, FixedDegrees) else None
+        if self._family.structured and counts is None:
+            raise ValueError(
+                f"degrees: rows of {self.weights} share one transform, so how many a degree has cannot be random; "
+                f"expected counts, as FixedDegrees.optimal(kernel, n_features, x, y) gives, found {self.degrees!r}"
+            )
+        if self._family.complex and counts is not None and any(count % 2 for count in counts[1:]):
+            raise ValueError(
+                f"degrees: features of {self.weights} come in pairs, so every count of a degree >= 1 is even; "
+                f"found {counts}"
+            )
+
     def _n_random(self, dim: int) -> int:
         exact = (0, 1, 1 + dim)[self.degrees.exact_below]
         if self.n_features < exact:
@@ -230,16 +209,43 @@ class RandomMaclaurin:
                 f"n_features: the exact part of degrees below {self.degrees.exact_below} has {exact} "
                 f"features at dim = {dim}, found n_features = {self.n_features}"
             )
-        return self.n_features - exact
+        n_random = self.n_features - exact
+        if self._family.complex and n_random % 2 and not isinstance(self.degrees, FixedDegrees):
+            raise ValueError(
+                f"n_features: random features of {self.weights} come in pairs; expected an even number beside the "
+                f"exact {exact}, found n_features = {self.n_features}"
+            )
+        return n_random
 
-    def _covariance(self, t: Array, u: Array, moment: Array, like: Array) -> Array:
+    def _sample(self, n_random: int, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        """Draw the degrees of the random features, (*shape, n_random); the two of a pair have the same."""
+        if self._family.complex and isinstance(self.degrees, GeometricDegrees):
+            return np.repeat(self.degrees.sample(n_random // 2, rng, shape), 2, axis=-1)
+        return self.degrees.sample(n_random, rng, shape)
+
+    def _covariance(self, t: Array, u: Array, a: Array, s: Array, like: Array) -> Array:
         """Covariance of two estimates whose targets are f(t) and f(u), on the host in float64."""
-        dim = like.shape[-1]
-        t, u = (to_host(self.kernel.clip(one, dim)).astype(np.float64) for one in (t, u))
-        moment = to_host(moment).astype(np.float64)
-        if not np.isfinite(moment).all():
+        dim, variance = like.shape[-1], t is u
+        with np.errstate(all="ignore"):  # an overflow is found below
+            product, a, s = (to_host(one).astype(np.float64) for one in (t * u, a, s))
+            first, *more = self._family.moments(a, product, s)
+        first = np.maximum(first, product) if variance else first  # Jensen; rounding may say otherwise
+        if not all(np.isfinite(moment).all() for moment in (first, *more)):
             raise too_large("x, y", like)
-        return asarray_like(self.degrees.covariance(self.kernel, t, u, moment, self._n_random(dim)), like)
+        if isinstance(self.degrees, FixedDegrees):
+            return asarray_like(self._counted(self.degrees.counts, dim, a, product, s), like)
+        # Complex: the mean of the covariances made of C and of P, at half as many rows, is their sum at as many.
+        t, u = (to_host(self.kernel.clip(one, dim)).astype(np.float64) for one in (t, u))
+        parts = [self.degrees.covariance(self.kernel, t, u, m, self._n_random(dim)) for m in (first, *more)]
+        return asarray_like(sum(parts), like)
+
+    def _counted(self, counts: Sequence[int], dim: int, a: np.ndarray, u: np.ndarray, s: np.ndarray) -> np.ndarray:
+        """Return sum_n a_n^2 times the covariance of two estimates by the sketch of degree n."""
+        total = np.zeros_like(a)
+        for n, (coefficient, count) in enumerate(zip(self.kernel.coefficients(len(counts) - 1), counts, strict=True)):
+            if n and count and coefficient:
+                total = total + coefficient**2 * self._family.covariance(n, count, dim, a, u, s)
+        return total
 
     def _inner(self, x: Array, y: Array) -> Array:
         xp = check_vectors(x=x, y=y)

@@ -172,7 +172,7 @@ def tail_of_estimate(x: np.ndarray, radius: float) -> Scene:
     return Scene("tail", "tail of a kernel estimate", bound, bound, decide)
 
 
-def _changed(phi: MaclaurinDraw, change: Change | None) -> MaclaurinDraw:
+def _changed(phi: Any, change: Change | None) -> Any:
     return phi if change is None else change(phi)
 
 

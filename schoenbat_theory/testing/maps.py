@@ -61,11 +61,12 @@ class _Case:
         """Whether draws may have leading axes."""
         return "shape" in inspect.signature(self.law.draw).parameters
 
-    def rounding(self, phi: Any, x: np.ndarray) -> np.ndarray:
-        """Return (D,): by how much two evaluations of a feature may differ, the largest over the rows of ``x`` (n, d).
+    def rounding(self, phi: Any, x: np.ndarray) -> float:
+        """Return by how much two evaluations of a feature may differ: the largest over features and rows of ``x`` (n, d).
 
         Backward error: a computed feature is the exact one of a row whose entries moved by at most (d + D) u
-        each, and is then rounded. Hence 2 (d + D) u (|phi| + sum_c |x_c d phi / d x_c|), by central differences.
+        each, and is then rounded. Hence 2 (d + D) u (|phi| + sum_c |x_c d phi / d x_c|), by central differences. The
+        largest feature counts for all: a Fourier transform spreads the rounding of each over all of them.
         """
         wide, h = np.asarray(x, dtype=np.float64), unit(np.float64) ** (1 / 3)
         value = np.abs(_host(phi(self.asarray(wide))))
@@ -73,7 +74,7 @@ class _Case:
             step = np.zeros_like(wide)
             step[:, c] = h * wide[:, c]
             value += np.abs(_host(phi(self.asarray(wide + step))) - _host(phi(self.asarray(wide - step)))) / (2 * h)
-        return np.asarray(2 * (self.dim + value.shape[-1]) * unit(x.dtype) * value.max(axis=0))
+        return float(2 * (self.dim + value.shape[-1]) * unit(x.dtype) * value.max())
 
     def products(self, rng: np.random.Generator, size: int) -> np.ndarray:
         """Return ``size`` independent estimates <phi(x), phi(y)> of every pair, (size, P)."""

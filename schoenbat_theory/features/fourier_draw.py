@@ -1,0 +1,140 @@
+"""One drawn trigonometric feature map: cosines and sines of projections, with a scale of their own."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from schoenbat_theory.arrays import (
+    Array,
+    all_finite,
+    asarray_like,
+    broadcast_shapes,
+    check_finite,
+    check_floating,
+    device_of,
+    namespace,
+)
+from schoenbat_theory.files import read_npz, write_npz
+
+__all__ = ["FOURIER_FORMAT", "FOURIER_KERNELS", "FourierDraw", "read_fourier"]
+
+FOURIER_FORMAT = "fourier 1"  # what an archive of a draw says of itself
+FOURIER_KERNELS = ("exp", "gaussian")
+
+
+@dataclass(frozen=True, eq=False)
+class FourierDraw:
+    r"""A frozen trigonometric feature map phi: (..., n, d) -> (..., n, 2m), same library, device and dtype.
+
+        phi(x) = [cos<w_1, x>, ..., cos<w_m, x>, sin<w_1, x>, ..., sin<w_m, x>] / sqrt(m),   times e^(|x|^2/2) for "exp"
+
+    ``weights``  (*shape, m, d) the vectors w_j
+    ``kernel``   "exp" for exp(<x, y>), "gaussian" for exp(-|x-y|^2/2)
+    ``name``     what was drawn, for people
+
+    An angle errs by at most (d + 1) u |w_j| |x| and a rounding of its own, and a feature by as much.
+
+    >>> from schoenbat_theory import FourierFeatures
+    >>> phi, x = FourierFeatures(64).draw(4, rng=0), np.ones((3, 4)) / 4
+    >>> features, log_scale = phi.scaled(x)
+    >>> features.shape, log_scale.shape, bool((abs(features) <= 1).all())
+    ((3, 64), (3,), True)
+    """
+
+    weights: np.ndarray = field(repr=False)
+    kernel: str
+    name: str
+    _on_device: dict[Any, Array] = field(default_factory=dict, init=False, repr=False)
+
+    @property
+    def dim(self) -> int:
+        """Length d of the vectors that it takes."""
+        return int(self.weights.shape[-1])
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Leading axes of the draw."""
+        return self.weights.shape[:-2]
+
+    @property
+    def n_features(self) -> int:
+        """Total width D = 2m."""
+        return 2 * int(self.weights.shape[-2])
+
+    @property
+    def radius(self) -> float:
+        """Radius of convergence of the kernel's series: there is none to mind."""
+        return math.inf
+
+    @property
+    def multiply_adds(self) -> int:
+        """Multiply-adds of `scaled` for one row: m (d + 2), and d + 2 for the scale of "exp"."""
+        return (self.n_features // 2 + (self.kernel == "exp")) * (self.dim + 2)
+
+    @np.errstate(all="ignore")  # an overflow is found in the result
+    def __call__(self, x: Array) -> Array:
+        """Return phi(x), (..., n, D), for ``x`` (..., n, d); the draw's leading axes broadcast with those of x.
+
+        Raises ``TypeError`` or ``ValueError`` for a wrong dtype or shape, NaN, and features that overflow.
+        """
+        self._check(x)
+        check_finite(x=x)
+        features, log_scale = self.scaled(x)
+        out = features * namespace(x).exp(log_scale)[..., None]
+        if not all_finite(out):
+            raise ValueError(f"x: features overflow {x.dtype}; use scaled(x), scale x down or use float64")
+        return out
+
+    @np.errstate(all="ignore")
+    def scaled(self, x: Array) -> tuple[Array, Array]:
+        """Return (features, log_scale) with phi(x) = features exp(log_scale).
+
+        features (..., n, D) are the cosines and sines; log_scale (..., n) is |x|^2/2 - log(m)/2 for "exp", and
+        -log(m)/2 for "gaussian". This is what attention uses; it scans neither its input nor its output: NaN stays NaN,
+        an angle beyond the dtype becomes NaN, and |x|^2/2 beyond it makes the scale infinite.
+        """
+        self._check(x)
+        xp = namespace(x)
+        angles = x @ self._matrix(x)
+        features = xp.concat([xp.cos(angles), xp.sin(angles)], axis=-1)
+        half = xp.sum(x * x, axis=-1) / 2 if self.kernel == "exp" else xp.zeros_like(x[..., 0])
+        log_scale = half - math.log(self.n_features / 2) / 2
+        return features, xp.broadcast_to(log_scale, features.shape[:-1])
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the draw to ``path`` as .npz, without pickle and whole or not at all; see `load_draw`."""
+        text = {"format": FOURIER_FORMAT, "kernel": self.kernel, "name": self.name}
+        write_npz(path, weights=self.weights, **{name: np.array(value) for name, value in text.items()})
+
+    def _check(self, x: Array) -> None:
+        check_floating(x=x)
+        if x.ndim < 2 or x.shape[-1] != self.dim:
+            raise ValueError(f"x: expected shape (..., n, {self.dim}), found {tuple(x.shape)}")
+        broadcast_shapes(draw=self.shape, x=tuple(x.shape[:-2]))
+
+    def _matrix(self, x: Array) -> Array:
+        """Return the vectors as (*shape, d, m), kept per device."""
+        key = (namespace(x).__name__, str(x.dtype), str(device_of(x)))
+        if key not in self._on_device:
+            self._on_device[key] = asarray_like(np.swapaxes(self.weights, -1, -2), x)
+        return self._on_device[key]
+
+
+def read_fourier(path: str | os.PathLike[str]) -> FourierDraw:
+    """Read a draw written by `FourierDraw.save`; ``ValueError`` with ``path`` for what is no such archive."""
+    stored = read_npz(path, ("weights", "kernel", "name"))
+    weights, kernel = stored["weights"], str(stored["kernel"])
+    numbers = weights.dtype == np.float64 and weights.ndim > 1 and min(weights.shape[-2:]) > 0
+    for name, holds in {
+        "weights": numbers and bool(np.all(np.isfinite(weights))),
+        "kernel": kernel in FOURIER_KERNELS,
+        "name": stored["name"].dtype.kind == "U" and stored["name"].ndim == 0,
+    }.items():
+        if not holds:
+            raise ValueError(f"{path}: {name} of the draw is damaged: {stored[name].dtype} {stored[name].shape}")
+    return FourierDraw(weights, kernel, str(stored["name"]))
