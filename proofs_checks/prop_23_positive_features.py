@@ -5,23 +5,27 @@ r"""P23: Positive features of the softmax kernel are unbiased, and their errors 
     positive       MSE = (1/m) e^F SM^2 (1 - e^-F),  that is (e^F - 1) / m relative to SM^2,         F = |x+y|^2
     hyperbolic     MSE = (1/2) (1 - e^-F) times that: features of w and of -w, from m draws of w
     trigonometric  MSE = (1/2m) e^(|x|^2+|y|^2) (1 - e^-G)^2,                                        G = |x-y|^2
-    orthogonal     MSE = the positive one - sum over blocks of b (b-1) SM^2 gap / m^2,               gap as in P24
+    orthogonal     MSE = that of independent ones + sum over blocks of b (b-1) SM^2 (o - 1) / m^2,
+                   o = e^-F sum_k c_k F^k / k!  (positive, hyperbolic),     c_k = prod_{i<k} (d+i) / (d+2i) as in P24,
+                   o = e^G sum_k c_k (-G)^k / k!  (trigonometric)
 
 Where SM is small because x = -y, positive features are exact and the relative error of trigonometric ones is large;
 where x = y it is the other way round.
 
 Source: Choromanski et al. (2021), Lemma 1 and Lemma 2 (seen): the first three lines. The fourth is derived here (P24);
-directions orthogonal in blocks of d are the paper's, its theorem is about one block.
+directions orthogonal in blocks of d are the paper's, its theorem is about one block. Trigonometric features are those of
+Rahimi and Recht (2007), orthogonal ones those of Yu et al. (2016), which were not seen in full.
 
 Idea of proof: <w,z> is normal with variance F, and E e^(t u) = e^(t^2 F / 2). Second moments are of the same kind, with
-2z for z. Features of one block are dependent, and their mixed moment is E g(w1) g(w2) = SM^2 (1 - gap); features of
-different blocks are independent.
+2z for z. Features of one block are dependent, and their mixed moment is E g(w1) g(w2) = SM^2 o: with <w1 + w2, z> for
+two exponentials, whose moments are c_k times those of an independent pair (P24), and with alternating signs for two
+cosines, as cos a cos b = (cos(a+b) + cos(a-b)) / 2. Features of different blocks are independent.
 
 Checked exactly: the moments of <w,z> by enumeration of multi-indices in three dimensions; means and errors of the first
 three lines as power series in F or G. Both sides are combinations of at most five exponentials, which five coefficients
 determine (Vandermonde); twelve are compared. By sampling, with the variances that the fourth moments give: means and
-squared errors of the library's maps and of trigonometric features written here, at F < 1; means and mixed moments of
-orthogonal features in blocks, of which the error is made. The library's closed forms against these formulas.
+squared errors of the library's maps, at F, G < 1; means and mixed moments of orthogonal features in blocks, of which the
+error is made. The library's closed forms against these formulas.
 
 Not checked by sampling: larger F. There the relative second moment is e^F and the fourth e^(6F), and no feasible number
 of draws shows the error (P32).
@@ -29,6 +33,7 @@ of draws shows the error (P32).
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable
@@ -66,9 +71,31 @@ class Kind:
         odd = Fraction(math.prod(range(2 * k - 1, 0, -2)), math.factorial(2 * k))
         return odd * self.sign**k * sum(p * t ** (2 * k) for t, p in self.powers(r).items())
 
-    def moment(self, r: int, v: np.ndarray) -> np.ndarray:
+    def moment(self, r: int, v: Any) -> Any:
         """E Y^r where Y is the product divided by its mean."""
         return np.sum([float(p) * np.exp(self.sign * (t * t - r) * v / 2) for t, p in self.powers(r).items()], axis=0)
+
+    def mixed(self, r: int, v: float, dim: int) -> float:
+        """E Y1^r Y2^r of two orthogonal features, r <= 2: exponents t, s are opposite, equal, or one of them is 0."""
+        total = 0.0
+        for (t, p), (s, q) in itertools.product(self.powers(r).items(), repeat=2):
+            both = (
+                _orthogonal(self.sign * t * t * v, dim)
+                if t * t == s * s
+                else math.exp(self.sign * (t * t + s * s) * v / 2)
+            )
+            total += float(p * q) * both
+        return total * math.exp(-self.sign * r * v)
+
+
+@functools.cache
+def _orthogonal(v: float, dim: int) -> float:
+    """E e^<w1+w2, z> of orthogonal w1, w2, v = |z|^2, or E cos<w1+w2, z> for -v: sum_k c_k v^k / k!, in rationals."""
+    term = total = Fraction(1)
+    for k in range(96):  # the terms left add up to less than 2^-110 where |v| < 16
+        term *= Fraction(v) * Fraction(dim + k, (dim + 2 * k) * (k + 1))
+        total += term
+    return float(total)
 
 
 HALF = Fraction(1, 2)
@@ -179,76 +206,58 @@ def _sampled(cell: st.Cell, kind: Kind, v: np.ndarray, sample: Sample) -> st.Evi
     ).but(figure={"label": "estimate over SM, or its squared error"})
 
 
-def _library(cell: st.Cell, **options: Any) -> Sample:
+def _library(cell: st.Cell, law: Any) -> Sample:
     """Estimates of the library from one draw of w."""
-    law = st.PositiveFeatures(1 + options.get("hyperbolic", False), **options)
     x, y = cell.asarray(X), cell.asarray(Y)
     return lambda rng, size: law.estimates(x, y, rng=rng, size=size)
 
 
 def positive_sampled(cell: st.Cell) -> st.Evidence:
     """Independent positive features of the library."""
-    return _sampled(cell, POSITIVE, PLUS, _library(cell, orthogonal=False))
+    return _sampled(cell, POSITIVE, PLUS, _library(cell, st.PositiveFeatures(1, orthogonal=False)))
 
 
 def hyperbolic_sampled(cell: st.Cell) -> st.Evidence:
     """Hyperbolic features of the library."""
-    return _sampled(cell, HYPERBOLIC, PLUS, _library(cell, orthogonal=False, hyperbolic=True))
-
-
-def _trigonometric(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Estimates from the features exp(|x|^2/2) (cos<w,x>, sin<w,x>)."""
-    w = rng.normal(size=(size, DIM))
-    features = [np.stack([np.cos(w @ a.T), np.sin(w @ a.T)]) * np.exp(np.sum(a * a, axis=1) / 2) for a in (X, Y)]
-    return np.sum(features[0] * features[1], axis=0)
+    return _sampled(cell, HYPERBOLIC, PLUS, _library(cell, st.PositiveFeatures(2, orthogonal=False, hyperbolic=True)))
 
 
 def trigonometric_sampled(cell: st.Cell) -> st.Evidence:
-    """Trigonometric features, written here."""
-    return _sampled(cell, TRIGONOMETRIC, MINUS, _trigonometric)
+    """Trigonometric features of the library."""
+    return _sampled(cell, TRIGONOMETRIC, MINUS, _library(cell, st.FourierFeatures(2, orthogonal=False)))
+
+
+def sum_for_difference(cell: st.Cell) -> st.Evidence:
+    """|x+y|^2 in place of |x-y|^2 in the error of trigonometric features."""
+    return _sampled(cell, TRIGONOMETRIC, PLUS, _library(cell, st.FourierFeatures(2, orthogonal=False)))
 
 
 def difference_for_sum(cell: st.Cell) -> st.Evidence:
     """|x-y|^2 in place of |x+y|^2 in the error of positive features."""
-    return _sampled(cell, POSITIVE, MINUS, _library(cell, orthogonal=False))
+    return _sampled(cell, POSITIVE, MINUS, _library(cell, st.PositiveFeatures(1, orthogonal=False)))
 
 
 def lengths_forgotten(cell: st.Cell) -> st.Evidence:
     """Positive features without exp(-|x|^2/2)."""
-    honest, factor = _library(cell, orthogonal=False), np.exp(np.sum(X * X + Y * Y, axis=1) / 2)
+    honest, factor = _library(cell, st.PositiveFeatures(1, orthogonal=False)), np.exp(np.sum(X * X + Y * Y, axis=1) / 2)
     return _sampled(cell, POSITIVE, PLUS, lambda rng, size: st.to_host(honest(rng, size)) * factor)
 
 
-A, B, BLOCKS = (
-    np.array([0.3, 0.1, -0.2]),
-    np.array([0.4, 0.3, -0.1]),
-    (3, 2),
-)  # d = 3, five features: one block and a part
+A, B, BLOCKS = np.array([0.3, 0.1, -0.2]), np.array([0.4, 0.3, -0.1]), (3, 2)  # d = 3, five vectors: a block and a part
+V = float(np.sum((A + B) ** 2))
 
 
-def _not_orthogonal(v: float, dim: int) -> float:
-    """The mixed moment 1 - gap of two orthogonal features over that of independent ones: e^-V sum_k c_k V^k / k!."""
-    term = total = math.exp(-v)
-    for k in range(64):  # the terms left add up to less than 2 v^64 / 64!, v < 16
-        term *= v * (dim + k) / ((dim + 2 * k) * (k + 1))
-        total += term
-    return total
-
-
-def _blocks_sampled(cell: st.Cell, vectors: Sample) -> st.Evidence:
-    """Means of g, g^2, and g(w_i) g(w_j) inside and across blocks, g = exp(<w,z> - F/2), <w,z> (size, 5) from ``vectors``."""
-    v, dim = float(np.sum((A + B) ** 2)), A.size
-    inside = _not_orthogonal(v, dim)
-    # E g(w_i)^2 g(w_j)^2 is the mixed moment at 2z: e^(4V) (1 - gap(4V)), by e^(-2V).
-    target = np.array([1, math.exp(v), inside, 1])
-    second = np.array([math.exp(v), math.exp(6 * v), math.exp(2 * v) * _not_orthogonal(4 * v, dim), math.exp(2 * v)])
+def _blocks_sampled(cell: st.Cell, kind: Kind, sample: Sample) -> st.Evidence:
+    """Means of Y, Y^2, and Y_i Y_j inside and across blocks, Y (size, 5) from ``sample``."""
+    target = np.array([1, kind.moment(2, V), kind.mixed(1, V, A.size), 1])
+    second = np.array([kind.moment(2, V), kind.moment(4, V), kind.mixed(2, V, A.size), kind.moment(2, V) ** 2])
 
     def moments(rng: np.random.Generator, size: int) -> np.ndarray:
-        g = np.exp(vectors(rng, size) - v / 2)
-        blocks = np.split(g, np.cumsum(BLOCKS)[:-1], axis=1)
+        y = sample(rng, size)
+        blocks = np.split(y, np.cumsum(BLOCKS)[:-1], axis=1)
         sums, squares = ([np.sum(block**power, axis=1) for block in blocks] for power in (1, 2))
         pairs = sum(s * s - q for s, q in zip(sums, squares, strict=True)) / sum(b * (b - 1) for b in BLOCKS)
-        return np.stack([g.mean(axis=1), (g * g).mean(axis=1), pairs, sums[0] * sums[1] / math.prod(BLOCKS)], axis=1)
+        return np.stack([y.mean(axis=1), (y * y).mean(axis=1), pairs, sums[0] * sums[1] / math.prod(BLOCKS)], axis=1)
 
     return st.check_mean(
         moments,
@@ -258,29 +267,39 @@ def _blocks_sampled(cell: st.Cell, vectors: Sample) -> st.Evidence:
         alpha=cell.alpha,
         rng=cell.rng,
         max_draws=cell.draws,
-    ).but(figure={"label": "mean of g, of its square, or of a product of two"})
+    ).but(figure={"label": "mean of Y, of its square, or of a product of two"})
 
 
-def _projections(cell: st.Cell, orthogonal: bool) -> Sample:
-    """<w_j, z> of the library's draws, (size, 5), from the logarithms of their features."""
-    law, n = st.PositiveFeatures(sum(BLOCKS), orthogonal=orthogonal), sum(BLOCKS)
-    x, y, norms = cell.asarray(A[None]), cell.asarray(B[None]), (A @ A + B @ B) / 2
+def _products(cell: st.Cell, law: Any, y: np.ndarray) -> Sample:
+    """What each of five vectors of the library gives as an estimate at A and ``y``, over SM, (size, 5)."""
+    n, pair, kernel = sum(BLOCKS), (cell.asarray(A[None]), cell.asarray(y[None])), math.exp(A @ y)
 
     def sample(rng: np.random.Generator, size: int) -> np.ndarray:
         phi = law.draw(A.size, rng, shape=(size,))
-        return st.to_host(phi.log(x) + phi.log(y))[:, 0] + norms + math.log(n)
+        # A cosine and a sine, n features apart, belong to one vector.
+        return st.to_host(phi(pair[0]) * phi(pair[1])).reshape(size, -1, n).sum(axis=1) * n / kernel
 
     return sample
 
 
 def orthogonal_blocks_sampled(cell: st.Cell) -> st.Evidence:
-    """Orthogonal features of the library, d = 3, blocks of three and two."""
-    return _blocks_sampled(cell, _projections(cell, True))
+    """Orthogonal positive features of the library, d = 3, blocks of three and two."""
+    return _blocks_sampled(cell, POSITIVE, _products(cell, st.PositiveFeatures(5), B))
+
+
+def orthogonal_trigonometric_sampled(cell: st.Cell) -> st.Evidence:
+    """Orthogonal trigonometric features of the library, blocks of three and two; x - y = A + B."""
+    return _blocks_sampled(cell, TRIGONOMETRIC, _products(cell, st.FourierFeatures(10), -B))
 
 
 def independent_directions(cell: st.Cell) -> st.Evidence:
-    """Independent features where orthogonal ones were promised."""
-    return _blocks_sampled(cell, _projections(cell, False))
+    """Independent positive features where orthogonal ones were promised."""
+    return _blocks_sampled(cell, POSITIVE, _products(cell, st.PositiveFeatures(5, orthogonal=False), B))
+
+
+def independent_waves(cell: st.Cell) -> st.Evidence:
+    """Independent trigonometric features where orthogonal ones were promised."""
+    return _blocks_sampled(cell, TRIGONOMETRIC, _products(cell, st.FourierFeatures(10, orthogonal=False), -B))
 
 
 def lengths_of_root_d(cell: st.Cell) -> st.Evidence:
@@ -289,30 +308,34 @@ def lengths_of_root_d(cell: st.Cell) -> st.Evidence:
 
     def sample(rng: np.random.Generator, size: int) -> np.ndarray:
         w = law.draw(A.size, rng, shape=(size,)).weights
-        return math.sqrt(A.size) * (w @ (A + B)) / np.linalg.norm(w, axis=-1)
+        return np.exp(math.sqrt(A.size) * (w @ (A + B)) / np.linalg.norm(w, axis=-1) - V / 2)
 
-    return _blocks_sampled(cell, sample)
+    return _blocks_sampled(cell, POSITIVE, sample)
 
 
 def closed_forms_of_the_library(cell: st.Cell) -> st.Evidence:
-    """`mean` and `variance` of five laws, D = 1 to 14 in d = 4, against the formulas above."""
+    """`mean` and `variance` of nine laws, 1 to 14 vectors in d = 4, against the formulas above."""
     rng, worst, cases = np.random.default_rng(23), 0.0, 0
     x, y = rng.normal(size=(2, 32, DIM)) * 0.7
-    plus, kernel = np.sum((x + y) ** 2, axis=1), np.exp(np.sum(x * y, axis=1))
-    gap = np.array([1 - _not_orthogonal(float(v), DIM) for v in plus])
-    for law, m, kind in (
-        (st.PositiveFeatures(6, orthogonal=False), 6, POSITIVE),
-        (st.PositiveFeatures(6, orthogonal=False, hyperbolic=True), 3, HYPERBOLIC),
-        (st.PositiveFeatures(1), 1, POSITIVE),
-        (st.PositiveFeatures(14), 14, POSITIVE),
-        (st.PositiveFeatures(14, hyperbolic=True), 7, HYPERBOLIC),
+    plus, minus = np.sum((x + y) ** 2, axis=1), np.sum((x - y) ** 2, axis=1)
+    softmax, gaussian = np.exp(np.sum(x * y, axis=1)), np.exp(-minus / 2)
+    for law, m, kind, v, kernel in (
+        (st.PositiveFeatures(6, orthogonal=False), 6, POSITIVE, plus, softmax),
+        (st.PositiveFeatures(6, orthogonal=False, hyperbolic=True), 3, HYPERBOLIC, plus, softmax),
+        (st.PositiveFeatures(1), 1, POSITIVE, plus, softmax),
+        (st.PositiveFeatures(14), 14, POSITIVE, plus, softmax),
+        (st.PositiveFeatures(14, hyperbolic=True), 7, HYPERBOLIC, plus, softmax),
+        (st.FourierFeatures(6, orthogonal=False), 3, TRIGONOMETRIC, minus, softmax),
+        (st.FourierFeatures(6, "gaussian", orthogonal=False), 3, TRIGONOMETRIC, minus, gaussian),
+        (st.FourierFeatures(28), 14, TRIGONOMETRIC, minus, softmax),
+        (st.FourierFeatures(14, "gaussian"), 7, TRIGONOMETRIC, minus, gaussian),
     ):
-        blocks = [min(DIM, m - i) for i in range(0, m, DIM)] if law.orthogonal else []
-        pairs = sum(b * (b - 1) for b in blocks)
-        variance = kernel**2 * ((kind.moment(2, plus) - 1) / m - pairs * gap / m**2)
+        pairs = sum(b * (b - 1) for i in range(0, m, DIM) for b in [min(DIM, m - i)]) if law.orthogonal else 0
+        mixed = np.array([kind.mixed(1, float(one), DIM) for one in v])
+        variance = kernel**2 * ((kind.moment(2, v) - 1) / m + pairs * (mixed - 1) / m**2)
         found = [st.to_host(f(cell.asarray(x), cell.asarray(y))) for f in (law.mean, law.variance)]
         # Exponents below 64 of at most 16 rounded operations, 64 terms of a series: 2^12 roundings of the second moment.
-        scale = 2.0**-41 * kernel**2 * (kind.moment(2, plus) + 1)
+        scale = 2.0**-41 * kernel**2 * (kind.moment(2, v) + 1)
         worst = max(worst, float(np.max(np.abs(found[1] - variance) / scale)))
         worst = max(worst, float(np.max(np.abs(found[0] - kernel) / (2.0**-41 * kernel))))
         cases += 2 * len(x)
@@ -332,8 +355,9 @@ P23 = st.Proposition(
     title="Positive features: unbiased, with errors in closed form",
     statement=r"Positive features of $\mathrm{SM} = e^{\langle x,y\rangle}$ have mean SM and relative squared error $(e^{F} - 1)/m$, $F = \|x+y\|^2$; "
     r"hyperbolic ones $\frac{1}{2}(1 - e^{-F})$ of it from as many draws; trigonometric ones $\frac{1}{2m} e^{\|x\|^2+\|y\|^2}"
-    r"(1 - e^{-\|x-y\|^2})^2 / \mathrm{SM}^2$; orthogonal ones at most that of independent ones, by the gap of P24 "
-    r"(its $E[1 - c_K]$ times $\sum_b b(b-1)/m^2$, over blocks of $b$ features).",
+    r"(1 - e^{-\|x-y\|^2})^2 / \mathrm{SM}^2$; orthogonal ones that of independent ones and $\frac{1}{m^2} \sum_b b(b-1) (o - 1)$, "
+    r"over blocks of $b$ draws, $o = e^{-F} \sum_k c_k F^k / k!$ with the $c_k$ of P24, or the same at $F = -\|x-y\|^2$ "
+    r"(trigonometric).",
     hypotheses=(
         r"an estimate is the mean over $m$ draws of $w$, standard normal in $\mathbb{R}^d$: of $e^{\langle w,z\rangle - (\|x\|^2+\|y\|^2)/2}$, "
         r"$z = x + y$ (positive), of half the sum of this at $w$ and at $-w$ (hyperbolic), or of "
@@ -349,14 +373,17 @@ P23 = st.Proposition(
         hyperbolic_sampled,
         trigonometric_sampled,
         orthogonal_blocks_sampled,
+        orthogonal_trigonometric_sampled,
         closed_forms_of_the_library,
     ],
     mutants=[
         hyperbolic_without_its_half,
         difference_for_sum,
+        sum_for_difference,
         lengths_forgotten,
         independent_directions,
+        independent_waves,
         lengths_of_root_d,
     ],
-    cites=("choromanski2021rethinking",),
+    cites=("choromanski2021rethinking", "rahimi2007random", "yu2016orthogonal"),
 )

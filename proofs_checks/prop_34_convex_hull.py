@@ -5,11 +5,12 @@ r"""P34: "Attention through random features stays in the convex hull of the valu
 Attention is a mean of values, and a mean is in their hull. Random Maclaurin features have signs, so that a weight may
 be negative: at d = 1, D = 1, q = 1, keys 1 and -1/2, values 1 and 0, a feature of odd degree n has the weights 1 and
 -2^-n, up to a factor, and the output is 1/(1 - 2^-n) > 1. That happens with probability sum_{n odd} 2^-(n+1) = 1/3,
-and the output is 2 for n = 1.
+and the output is 2 for n = 1. Trigonometric features have weights cos <w, q - k> of any sign; a sketch of the positive
+kernel <q, k>^2 has signs too: q = (1, 0), keys (1, 0) and (1, 2) can have the weights 1 and -3.
 
 P34R: if every w_j >= 0 and one is positive, the output is in the hull: of exact kernel attention with f > 0, and of
-features with entries >= 0. Up to a common sign of all weights it is so only then, if all values are allowed: with
-v = 1 at key j and 0 elsewhere the output is w_j / sum_l w_l.
+features with entries >= 0, as positive features have. Up to a common sign of all weights it is so only then, if all
+values are allowed: with v = 1 at key j and 0 elsewhere the output is w_j / sum_l w_l.
 
 Hypotheses of P34R: w_j >= 0, not all 0; for kernel attention f > 0 on the range, which a_n >= 0 alone does not give,
 see f(t) = t.
@@ -22,7 +23,8 @@ function of the values, and the hull is an intersection of half-spaces: values i
 
 Checked exactly, in integers: the output 2; all weights of {0, 1, 2}^4 with all values of {-1, 0, 2}^4; all weights of
 {-1, 0, 1, 2}^3 for the converse. By sampling: how often the example leaves the hull, at D = 1 (1/3 is accepted) to
-16. By search: the five kernels, and absolute values of random Maclaurin features.
+16. By search: the five kernels, absolute values of random Maclaurin features, and all kinds of positive features, in
+ordinary inputs and in such as make whole rows of features underflow. In one draw each: Fourier features, a sketch.
 """
 
 from __future__ import annotations
@@ -44,7 +46,7 @@ QUERY, KEYS, VALUES = (np.array([[1.0]]), np.array([[1.0], [-0.5]]), np.array([[
 def _draw_of_degree_one() -> st.MaclaurinDraw:
     """The first draw of one feature for exp that has degree 1: a_1 / q_1 = 4, so that its scale is 2."""
     draws = (st.RandomMaclaurin("exp", 1).draw(1, rng=seed) for seed in itertools.count())
-    return next(phi for phi in draws if phi.degrees[0] == 1)
+    return next(phi for phi in draws if isinstance(phi, st.MaclaurinDraw) and phi.degrees[0] == 1)
 
 
 def _example(output: Any) -> st.Evidence:
@@ -68,6 +70,41 @@ def one_feature_clamped(cell: st.Cell) -> st.Evidence:
     """Twin: the released form, whose clamp at 1 does not act here, because the weights sum to 2."""
     q, k, v = map(cell.asarray, (np.ones_like(KEYS), KEYS, VALUES))
     return _example(st.released_attention(q, k, v, _draw_of_degree_one()))
+
+
+def fourier_features(cell: st.Cell) -> st.Evidence:
+    """One frequency w, q = 0, keys 0 and (2 pi / 3) / |w|: weights 1 and -1/2, so that the output is 2."""
+    phi = st.FourierFeatures(2, "gaussian").draw(1, rng=0)
+    q, keys, v = np.zeros((1, 1)), np.linspace(0, 32, 1 << 12)[:, None], np.array([[1.0], [0.0]])
+    weights = st.to_host(phi(cell.asarray(keys))) @ st.to_host(phi(cell.asarray(q)))[0]
+    # The key whose weight is nearest to -1/2, so that the other weight, 1, is most of the sum.
+    k = keys[[0, int(np.argmin(np.abs(weights + 0.5)))]]
+    out = st.feature_attention(cell.asarray(q), cell.asarray(k), cell.asarray(v), phi)
+    found = float(st.to_host(out)[0, 0])
+    return st.decide(
+        -1e-3 <= found <= 1 + 1e-3,
+        kind="deterministic",
+        because="one draw; an output of 2, far from rounding",
+        measured=found,
+        interval=(0.0, 1.0),
+        note=f"output {found:.3g}, values 1 and 0",
+    )
+
+
+def sketch_of_even_degree(cell: st.Cell) -> st.Evidence:
+    """One Rademacher feature of degree 2, the first draw with weights 1 and -3: output -1/2, kernel weights 1 and 1."""
+    q, k, v = np.array([[1.0, 0.0]]), np.array([[1.0, 0.0], [1.0, 2.0]]), np.array([[1.0], [0.0]])
+    draws = (st.PolynomialSketch(2, 1).draw(2, rng=seed) for seed in itertools.count())
+    phi = next(phi for phi in draws if phi(q)[0, 0] * phi(k)[1, 0] == -3)
+    out = st.feature_attention(cell.asarray(q), cell.asarray(k), cell.asarray(v), phi)
+    found = float(st.to_host(out)[0, 0])
+    return st.decide(
+        0 <= found <= 1,
+        because="weights 1 and -3, exact in float64",
+        measured=found,
+        interval=(0.0, 1.0),
+        note=f"output {found:g}, values 1 and 0",
+    )
 
 
 def _leaves(cell: st.Cell, width: int) -> Callable[[np.random.Generator, int], np.ndarray]:
@@ -178,12 +215,12 @@ def negative_weights_never_do(cell: st.Cell) -> st.Evidence:
     )
 
 
-def _outputs_stay_inside(cell: st.Cell, attentions: Sequence[Attention], terms: int) -> st.Evidence:
-    """Outputs of 16 sequences against values 1 at one key and 0 elsewhere, which show every negative weight."""
+def _outputs_stay_inside(cell: st.Cell, attentions: Sequence[Attention], terms: int, norm: float = 0.99) -> st.Evidence:
+    """Outputs of 16 sequences of tokens of length ``norm``, values 1 at one key and 0 elsewhere, which show every negative weight."""
     largest, cases, v = 0.0, 0, np.eye(24)
     for attention, dim in itertools.product(attentions, [2, 8] * 8):
         q, k = cell.rng.normal(size=(2, 24, dim))
-        q, k = (0.99 * x / np.linalg.norm(x, axis=-1, keepdims=True) for x in (q, k))
+        q, k = (norm * x / np.linalg.norm(x, axis=-1, keepdims=True) for x in (q, k))
         out = st.to_host(attention(*map(cell.asarray, (q, k, v))))
         largest, cases = float(np.maximum(largest, np.maximum(-out, out - 1).max())), cases + out.size
     # Non-negative weights: either sum errs by the number of its terms times u, relative to the sum of w |v|.
@@ -230,6 +267,45 @@ def non_negative_features(cell: st.Cell) -> st.Evidence:
     return _through_features(cell, abs)
 
 
+def _through_positive_features(cell: st.Cell, change: Callable[[Any], Any], norm: float) -> st.Evidence:
+    """Attention through ``change`` of eight positive features of each kind."""
+
+    def attention_with(**kind: Any) -> Attention:
+        def attention(q: Any, k: Any, v: Any) -> Any:
+            return st.feature_attention(q, k, v, change(st.PositiveFeatures(8, **kind).draw(q.shape[-1], cell.rng)))
+
+        return attention
+
+    kinds = [
+        {"orthogonal": orthogonal, "hyperbolic": hyperbolic, "tilt": tilt}
+        for orthogonal, hyperbolic, tilt in itertools.product((True, False), (True, False), (0.0, -0.1))
+    ]
+    return _outputs_stay_inside(cell, [attention_with(**kind) for kind in kinds], terms=8, norm=norm)
+
+
+def positive_features(cell: st.Cell) -> st.Evidence:
+    """Positive features: orthogonal or not, hyperbolic or not, tilted or not."""
+    return _through_positive_features(cell, lambda phi: phi, 0.99)
+
+
+def positive_features_that_underflow(cell: st.Cell) -> st.Evidence:
+    """The same for tokens of length 600, where every tenth row of weights underflows and is computed again in logarithms."""
+    return _through_positive_features(cell, lambda phi: phi, 600.0)
+
+
+def centred_positive_features(cell: st.Cell) -> st.Evidence:
+    """The hypothesis broken: positive features less 1/8 of their sum."""
+
+    def centred(phi: st.PositiveDraw) -> Callable[[Any], Any]:
+        def features(x: Any) -> Any:
+            values = phi(x)
+            return values - sum(values[..., j : j + 1] for j in range(8)) / 8
+
+        return features
+
+    return _through_positive_features(cell, centred, 0.99)
+
+
 def signed_features(cell: st.Cell) -> st.Evidence:
     """The hypothesis broken: the random Maclaurin features themselves."""
     return _through_features(cell, lambda features: features)
@@ -264,13 +340,13 @@ P34 = st.Proposition(
     id="P34",
     title="Attention through random features stays in the convex hull of the values",
     statement=r"$\frac{\sum_j \langle\phi(q),\phi(k_j)\rangle v_j}{\sum_j \langle\phi(q),\phi(k_j)\rangle} \in \mathrm{conv}\{v_j\}$ for random "
-    r"Maclaurin features $\phi$.",
+    r"Maclaurin features, Fourier features and sketches $\phi$.",
     hypotheses=(),
     source="what one expects of attention; not claimed in the sources seen",
     expected="refuted",
-    checks=[one_feature, sampled, rows_outside],
+    checks=[one_feature, fourier_features, sketch_of_even_degree, sampled, rows_outside],
     mutants=[one_feature_clamped],
-    cites=("guo2025schoenbat",),
+    cites=("guo2025schoenbat", "wacker2023complex"),
 )
 
 P34R = st.Proposition(
@@ -290,9 +366,11 @@ P34R = st.Proposition(
         negative_weights_never_do,
         kernel_attention_stays_inside,
         non_negative_features,
+        positive_features,
+        positive_features_that_underflow,
         no_weight_at_all,
         rate_of_the_example,
     ],
-    mutants=[one_negative_weight, additive_epsilon, odd_kernel, signed_features],
+    mutants=[one_negative_weight, additive_epsilon, odd_kernel, signed_features, centred_positive_features],
     cites=("choromanski2021rethinking",),
 )
