@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 
 from schoenbat_theory.files import read_npz
 
-__all__ = ["Head", "load_heads", "shipped_heads"]
+__all__ = ["Head", "as_heads", "load_heads", "shipped_heads"]
 
 SHIPPED = ((2, "minilm_layer2_qkv.npz"), (5, "minilm_layer5_qkv.npz"))
 SHIPPED_HEADS = (0, 4, 8, 10)  # which heads of the layer the four are
@@ -52,7 +53,13 @@ def load_heads(path: str | os.PathLike[str]) -> tuple[Head, ...]:
 
 
 def _heads(path: str | os.PathLike[str], names: list[str] | None) -> list[Head]:
-    stored = read_npz(path, ("q", "k", "v"))
+    return as_heads(read_npz(path, ("q", "k", "v")), path, names)
+
+
+def as_heads(
+    stored: Mapping[str, np.ndarray], path: str | os.PathLike[str], names: Sequence[str] | None = None
+) -> list[Head]:
+    """Return the heads in arrays q, k, v as `load_heads` does; errors and, without ``names``, heads bear that of ``path``."""
     for name, x in stored.items():
         if not np.issubdtype(x.dtype, np.floating):
             raise ValueError(f"{path}: {name} has dtype {x.dtype}, expected float16, float32 or float64")

@@ -1,4 +1,4 @@
-"""The command line: ``schoenbat-theory verify | list | show | power | bench``.
+"""The command line: ``schoenbat-theory verify | list | show | power | bench | compare``.
 
 Exit codes: 0 every verdict is the expected one; 1 one is not; 2 usage or unreadable input; 3 undecided
 propositions remain; 130 interrupted; 141 the reader of standard output has gone, e.g. ``| head``.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import codecs
 import contextlib
+import dataclasses
 import itertools
 import json
 import os
@@ -18,8 +19,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from schoenbat_theory import environment, power
+from schoenbat_theory.activations import load_heads
 from schoenbat_theory.cells import BUDGETS
 from schoenbat_theory.cluster import connected
+from schoenbat_theory.compare.run import DRAWS, KERNELS_COMPARED, WIDTHS, compare
+from schoenbat_theory.compare.targets import stacked
+from schoenbat_theory.loading import load_maps
 from schoenbat_theory.markup import encode_ascii, plain
 from schoenbat_theory.propositions import check_name
 from schoenbat_theory.references import bibtex
@@ -112,6 +117,22 @@ def _parser() -> argparse.ArgumentParser:
     five.add_argument("--quick", action="store_true", help="short sequences only: a few seconds")
     five.add_argument("--out", metavar="DIR", help="write systems.jsonl and figures/ there")
     five.set_defaults(run=_bench)
+
+    six = commands.add_parser(
+        "compare",
+        help="every feature map on real heads, beside the exact attention and the means of the values",
+        description="Compare feature maps and other attentions with the exact ones of real heads: error, skill, cost, time.",
+    )
+    six.add_argument("files", nargs="*", metavar="FILE.py", help="files that register feature maps of your own")
+    six.add_argument("--qkv", metavar="FILE.npz", help="q, k, v of shape (heads, n, d), unscaled; default: shipped")
+    six.add_argument("--kernels", type=_names, metavar="exp,inv", help=f"default: {','.join(KERNELS_COMPARED)}")
+    six.add_argument("--widths", type=_positives, metavar="64,256", help=f"default: {','.join(map(str, WIDTHS))}")
+    six.add_argument("--draws", type=_positive, metavar="N", help=f"of every random method (default: {DRAWS})")
+    six.add_argument("--seed", type=_natural, default=0, help="root of all random streams (default: 0)")
+    six.add_argument("--workers", type=_positive, metavar="N", help="processes (default: one per core)")
+    six.add_argument("--out", metavar="DIR", help="write compare.json, compare.html, scaling.html and figures/ there")
+    six.add_argument("--json", action="store_true", help="print the JSON document and nothing else")
+    six.set_defaults(run=_compare)
     return parser
 
 
@@ -175,6 +196,34 @@ def _bench(options: argparse.Namespace) -> int:
             found.save(unfinished.parent)
             unfinished.unlink()
     print(found.table())
+    return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    with contextlib.nullcontext() if options.out is None else _writable(options.out) as out:
+        heads = () if options.qkv is None else stacked(load_heads(options.qkv))
+        asked = {name: getattr(options, name) for name in ("kernels", "widths", "draws")}
+        found = compare(
+            *heads,
+            **{name: value for name, value in asked.items() if value is not None},
+            maps=load_maps(*options.files),
+            seed=options.seed,
+            workers=options.workers,
+            progress=sys.stderr.isatty() and not options.json,
+        )
+        if options.qkv is not None:
+            found = dataclasses.replace(found, data=Path(options.qkv).name)
+        if out is not None:
+            from schoenbat_theory.compare.ablation import ablate_scaling
+            from schoenbat_theory.compare.page import save
+
+            save(found, out, ablate_scaling(*heads, seed=options.seed))
+    if options.json:
+        _print_json(found.to_json())
+    else:
+        print(found.table())
+        if out is not None:
+            print(f"Written: {out / 'compare.html'}, {out / 'scaling.html'}, {out / 'compare.json'} and figures.")
     return 0
 
 
@@ -253,6 +302,14 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"expected an integer >= 1, found {text!r}")
     return int(text)
+
+
+def _positives(text: str) -> list[int]:
+    return [_positive(part) for part in text.split(",")]
+
+
+def _names(text: str) -> list[str]:
+    return text.split(",")
 
 
 def _probability(text: str) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from schoenbat_theory.markup import decimal, inline_math
 from schoenbat_theory.propositions import Evidence
 from schoenbat_theory.results import Outcome, Report
 
-__all__ = ["Section", "page", "save", "save_figures"]
+__all__ = ["Section", "page", "render", "save", "save_figures", "write_folder"]
 
 VERDICTS = {  # verdict: (sign, what it means and what it does not)
     "proved": ("∎", "Decided by enumeration or algebra, in the cases that the check names; no sampling is involved."),
@@ -86,16 +86,20 @@ def page(report: Report) -> str:
         anchors[anchor.lower()] = outcome
         data = [e for e in outcome.evidence if e.kind == "data"]
         sections.append(Section(anchor, outcome, [e for e in outcome.evidence if e.kind != "data"], data))
-    template = _environment().get_template("report.html.j2")
-    return template.render(
+    return render(
+        "report.html.j2",
         report=report,
         sections=sections,
         chapters=chapters(report),
         verdicts=VERDICTS,
         status=STATUS[report.status],
         kinds=KINDS,
-        machine=_machine(),
     )
+
+
+def render(template: str, **names: Any) -> str:
+    """Return one of the templates of this package as text, filled with ``names`` and the description of the machine."""
+    return _environment().get_template(template).render(machine=_machine(), **names)
 
 
 def save(report: Report, folder: str | os.PathLike[str]) -> list[Path]:
@@ -104,9 +108,13 @@ def save(report: Report, folder: str | os.PathLike[str]) -> list[Path]:
     Everything is made before anything is written, so that a failure leaves the old files as they were;
     figures of an earlier run are removed.
     """
-    folder = Path(folder)
     texts = {"verify.json": report.to_json(), "report.html": page(report)}
-    texts |= {f"figures/{name}": text for name, text in _figures(report).items()}
+    return write_folder(texts | {f"figures/{name}": text for name, text in _figures(report).items()}, folder)
+
+
+def write_folder(texts: Mapping[str, str], folder: str | os.PathLike[str]) -> list[Path]:
+    """Write ``texts``, path -> text, into ``folder`` and its figures/, of which older figures go; return the paths."""
+    folder = Path(folder)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     for old in (folder / "figures").glob("*.svg"):
         old.unlink()
@@ -149,7 +157,7 @@ def _drawn(draw: Callable[[Evidence, str], str], evidence: Evidence, key: str) -
         return None, str(reason) if isinstance(reason, ValueError) else f"{type(reason).__name__}: {reason}"
 
 
-def _written(texts: dict[str, str], folder: Path) -> list[Path]:
+def _written(texts: Mapping[str, str], folder: Path) -> list[Path]:
     for name, text in texts.items():
         write_whole(folder / name, text)
     return [folder / name for name in texts]

@@ -13,7 +13,7 @@ from schoenbat_theory.files import write_whole
 from schoenbat_theory.markup import decimal, table
 from schoenbat_theory.propositions import Evidence, Proposition, check_name, combine, json_number
 
-__all__ = ["Outcome", "Report"]
+__all__ = ["Outcome", "Report", "columns"]
 
 
 @dataclass
@@ -156,7 +156,7 @@ class Report:
         header, rows = self.activations()
         if rows:
             lines += ["", f"On real activations ({self.data}): numbers, no verdict.", ""]
-            lines += _columns([header, *rows])
+            lines += columns([header, *rows])
         return "\n".join([*lines, "", *self.summary()])
 
     def activations(self) -> tuple[list[str], list[list[str]]]:
@@ -205,8 +205,8 @@ def _measured(e: Evidence) -> str:
     return decimal(e.measured, spread or abs(e.measured or 0.0) / 10)
 
 
-def _columns(table: Sequence[Sequence[str]]) -> list[str]:
-    """Set a table in columns, numbers to the right."""
+def columns(table: Sequence[Sequence[str]]) -> list[str]:
+    """Set a table in columns, one line per row: the first to the left, the others, numbers, to the right."""
     widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
     return [
         "  ".join(

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Iterable, Sequence
+import tracemalloc
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -17,9 +18,12 @@ from schoenbat_theory.files import slug, write_whole
 from schoenbat_theory.markup import decimal
 from schoenbat_theory.propositions import Evidence, observe
 
-__all__ = ["RECORD", "Timing", "Timings", "installed_timings", "notes_of", "read_timings", "short", "span", "title_of"]
+__all__ = [
+    "RECORD", "Timing", "Timings", "installed_timings", "notes_of", "peak_of", "read_timings", "short", "span", "title_of",
+]  # fmt: skip
 
 RECORD = "systems.jsonl"
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -162,6 +166,21 @@ def installed_timings() -> Timings | None:
             if path.is_file():
                 return read_timings(path)
     return None
+
+
+def peak_of(run: Callable[[], Found]) -> tuple[Found, int]:
+    """Return what ``run`` returns, and the most memory held at a time meanwhile, in bytes, as tracemalloc sees it."""
+    ours = not tracemalloc.is_tracing()
+    if ours:
+        tracemalloc.start()
+    try:
+        tracemalloc.reset_peak()
+        before, _ = tracemalloc.get_traced_memory()
+        found = run()
+        return found, tracemalloc.get_traced_memory()[1] - before
+    finally:
+        if ours:
+            tracemalloc.stop()
 
 
 def read_timings(path: str | os.PathLike[str]) -> Timings:

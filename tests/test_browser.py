@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 
+import numpy as np
 import pytest
 
 import schoenbat_theory as st
@@ -37,17 +38,22 @@ def wide(cell):
     ]
 
 
-@pytest.mark.browser
-@pytest.mark.skipif(BROWSER is None, reason="no chromium or chromium-headless-shell on this machine")
-def test_the_page_fits_a_phone_and_a_desk_and_shows_its_formulas(tmp_path):
-    p = Proposition("P" * 30, f"A long title {FORMULA}", FORMULA, (FORMULA,), "s" * 120, "refuted", [wide])
-    text = html.escape(page(st.verify([p], workers=1)))
-    (tmp_path / "wrapper.html").write_text(MEASURE % "".join(FRAME % (width, text) for width in (400, 1400)))
+def measured(text, tmp_path):
+    """Return what a browser shows of a page that is 400 pixels wide, and 1400."""
+    frames = "".join(FRAME % (width, html.escape(text)) for width in (400, 1400))
+    (tmp_path / "wrapper.html").write_text(MEASURE % frames)
     command = [BROWSER, *QUIET.split(), f"--user-data-dir={tmp_path / 'user'}", "--window-size=1600,1000", "--dump-dom"]
     done = subprocess.run(
         [*command, (tmp_path / "wrapper.html").as_uri()], capture_output=True, text=True, timeout=60, check=True
     )
-    found = json.loads(html.unescape(re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.DOTALL)[1]))
+    return json.loads(html.unescape(re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.DOTALL)[1]))
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(BROWSER is None, reason="no chromium or chromium-headless-shell on this machine")
+def test_the_page_fits_a_phone_and_a_desk_and_shows_its_formulas(tmp_path):
+    p = Proposition("P" * 30, f"A long title {FORMULA}", FORMULA, (FORMULA,), "s" * 120, "refuted", [wide])
+    found = measured(page(st.verify([p], workers=1)), tmp_path)
     assert [frame["client"] for frame in found] == [pytest.approx(400, abs=20), pytest.approx(1400, abs=20)]
     for frame in found:
         assert frame["scroll"] <= frame["client"]
@@ -55,3 +61,22 @@ def test_the_page_fits_a_phone_and_a_desk_and_shows_its_formulas(tmp_path):
         assert all(width > 0 and height > 0 for width, height in frame["formulas"])
         assert len(frame["pictures"]) == 2
         assert all(100 < width <= frame["client"] and height > 50 for width, height in frame["pictures"])
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(BROWSER is None, reason="no chromium or chromium-headless-shell on this machine")
+@pytest.mark.parametrize("name", ["compare", "scaling"])
+def test_the_pages_of_compare_fit_too_and_their_pictures_stay_readable(name, tmp_path):
+    x = np.random.default_rng(0).normal(size=(3, 2, 12, 4))
+    if name == "compare":
+        text, pictures, formulas = st.compare(*x, kernels=["exp"], widths=[8], draws=2, workers=1).to_html(), 5, 3
+    else:
+        text, pictures, formulas = st.ablate_scaling(*x, width=16, draws=2).to_html(), 1, 8
+    phone, desk = measured(text, tmp_path)
+    for frame in (phone, desk):
+        assert frame["scroll"] <= frame["client"]
+        assert len(frame["formulas"]) >= formulas
+        assert all(width > 0 and height > 0 for width, height in frame["formulas"])
+        assert len(frame["pictures"]) == pictures
+    assert all(width >= 600 for width, _ in phone["pictures"])  # these scroll inside their frame: names are not shrunk
+    assert all(600 <= width <= desk["client"] for width, _ in desk["pictures"])

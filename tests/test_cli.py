@@ -288,3 +288,94 @@ def test_ctrl_c_keeps_what_is_decided(tmp_path: Path, workers: str) -> None:
     assert [json.loads(line)["cell"][0] for line in (out / "cells.jsonl").read_text().splitlines()] == ["U1"]
     assert "interrupted" in (out / "report.html").read_text()
     assert "Traceback" not in stderr
+
+
+COMPARE = ["compare", "--kernels", "exp", "--widths", "8", "--draws", "2", "--workers", "1"]
+
+
+def test_compare_prints_a_table_or_one_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = str(archive(tmp_path / "mine.npz"))
+    assert main([*COMPARE, "--qkv", data]) == 0
+    out, err = capsys.readouterr()
+    assert "1 head (mine.npz), 2 draws, seed 0" in out
+    assert "no better than the means of V" in out or "better than the means of V" in out
+    assert err == ""
+    assert main([*COMPARE, "--qkv", data, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(name))
+    assert (document["data"], document["widths"], document["draws"]) == ("mine.npz", [8], 2)
+    assert {one["setting"] for one in document["targets"]} == {"raw", "unit", "released", "gaussian"}
+
+
+def test_compare_writes_a_folder_and_takes_maps_of_your_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mine, out = str(Path(__file__).parent / "a_map_of_your_own.py"), tmp_path / "new" / "out"
+    command = [*COMPARE, mine, "--qkv", str(archive(tmp_path / "a.npz")), "--out", str(out)]
+    assert main(command) == 0
+    assert "sparse signs" in capsys.readouterr().out
+    assert "sparse signs" in (out / "compare.html").read_text()
+    document = json.loads((out / "compare.json").read_text())
+    assert "sparse signs" in {one["method"] for one in document["results"]}
+    assert (out / "scaling.html").exists()
+    assert list((out / "figures").glob("*.svg"))
+    assert not list(out.rglob(".*"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"k": np.full((1, 12, 8), np.nan)}, "nan at index (0, 0, 0)"), ({"v": np.ones((1, 11, 8))}, "do not fit")],
+)
+def test_compare_refuses_bad_archives(tmp_path: Path, one_line_error, changes: dict[str, object], message: str) -> None:
+    out = tmp_path / "out"
+    error = one_line_error(*COMPARE, "--qkv", str(archive(tmp_path / "bad.npz", **changes)), "--out", str(out))
+    assert "bad.npz" in error
+    assert message in error
+    assert not out.exists()
+
+
+def test_compare_names_what_does_not_fit(tmp_path: Path, one_line_error) -> None:
+    assert "kernels: expected some of exp, " in one_line_error("compare", "--kernels", "exp,cosh")
+    (tmp_path / "empty.py").write_text("x = 1\n")
+    assert "registers no feature map" in one_line_error("compare", str(tmp_path / "empty.py"))
+    assert "no such file" in one_line_error("compare", str(tmp_path / "missing.py"))
+    (tmp_path / "file").write_text("in the way")
+    assert "--out" in one_line_error("compare", "--out", str(tmp_path / "file"))
+
+
+@pytest.mark.parametrize("widths", ["0", "8,x", "8,,16", "-8", "1.5"])
+def test_compare_wants_widths_that_are_counts(widths: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["compare", f"--widths={widths}"])
+    assert stop.value.code == 2
+    assert "expected an integer >= 1" in capsys.readouterr().err
+
+
+SLOW_MAP = """
+import time
+import schoenbat_theory as st
+
+@st.feature_map("slow")
+def make(kernel, dim, n_features):
+    open({marker!r}, "w").close()
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_ctrl_c_in_compare_leaves_nothing_behind(tmp_path: Path, workers: str) -> None:
+    marker, out = tmp_path / "started", tmp_path / "out"
+    (tmp_path / "slow.py").write_text(SLOW_MAP.format(marker=str(marker)))
+    process = subprocess.Popen(
+        [*RUN, *COMPARE[:-1], workers, str(tmp_path / "slow.py"), "--out", str(out)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    while not marker.exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in stderr
+    assert not out.exists()

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 import schoenbat_theory as st
 from schoenbat_theory import plots
 from schoenbat_theory.markup import decimal
+from schoenbat_theory.plots.contest import COLORS, _looks, spread_apart
 from schoenbat_theory.propositions import Evidence, Proposition, observe
 from schoenbat_theory.report import page, save_figures
 
@@ -31,6 +32,24 @@ FIGURES = {
         "lines": {"α": 0.05}, "bands": {"exact": [[0.4, 0.05, 0.01], [0.6, 0.2, 0.03]]},
     },
     "bars": {"names": ["a $", "<b>"], "series": {"error": [1, 2], "baseline": [2, 3]}, "y_label": "error", "log": True},
+    "contest": {
+        "panels": [{
+            "title": "as trained", "x_label": "features", "names": True, "levels": {"mean of V": 0.7}, "ticks": (64, 256),
+            "limits": {"exact $": 128},
+            "series": {
+                "drawn <b>": {"x": [64, 256], "error": [1, 0.5], "lower": [1, None], "upper": [2, 0.6], "strong": True},
+                "lost $": {"x": [64, 256], "error": [None, None], "lower": [None, None], "upper": [None, None], "strong": False},
+                "full": {"x": [33], "error": [0.1], "lower": [0.1], "upper": [0.1], "strong": False},
+            },
+        }],
+        "families": {"drawn <b>": "random", "lost $": "random", "full": "exact"},
+    },
+    "dots": {
+        "panels": [
+            {"title": "$", "x_label": "error", "groups": {"a": [0, 1, 2], "b": [3, np.inf]}, "log": False, "marked": ["b"]},
+            {"title": "t", "x_label": "D", "groups": {"<a>": [1, 1e9, 0]}, "log": True, "marked": [], "missing": "lost"},
+        ],
+    },
 }  # fmt: skip
 
 
@@ -45,14 +64,15 @@ def test_every_kind_draws_labels_its_axes_and_leaves_the_style_alone(kind):
     plots.svg(evidence(kind))
     assert dict(matplotlib.rcParams) == before
     assert axes.get_xlabel()
-    assert axes.get_ylabel() or kind == "bars"  # there the names stand on the axis
+    assert axes.get_ylabel() or kind in ("bars", "dots")  # there the names stand on the axis
 
 
 @pytest.mark.parametrize("kind", FIGURES)
 def test_every_kind_draws_on_given_axes(kind):
     figure = Figure()
-    ax = figure.subplots(1, 2) if kind == "weights" else figure.subplots()
-    given = ax[0] if kind == "weights" else ax
+    several = {"weights": 2, "contest": 1, "dots": 2}
+    ax = figure.subplots(1, several.get(kind, 1), squeeze=False)[0]
+    ax, given = (ax, ax[0]) if kind in several else (ax[0], ax[0])
     assert plots.plot(evidence(kind), ax=ax) is given
     figure.canvas.draw()
 
@@ -160,3 +180,44 @@ def test_figures_are_saved_as_whole_files_with_safe_names(tmp_path):
     root = ElementTree.parse(paths[0]).getroot()
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
     assert root.get("width")
+
+
+def drawn_text(kind, **changed):
+    root = ElementTree.fromstring(plots.svg(Evidence(None, "data", figure={"plot": kind, **FIGURES[kind], **changed})))
+    return ["".join(node.itertext()).strip() for node in root.iter("text")]
+
+
+def test_methods_and_levels_are_named_beside_their_panel_and_lost_ones_are_not():
+    found = drawn_text("contest")
+    assert {"drawn <b>", "full", "mean of V", "exact $"} <= set(found)
+    assert "lost $" not in found
+    silent = FIGURES["contest"]["panels"][0] | {"names": False}
+    assert "full" not in drawn_text("contest", panels=[silent])
+
+
+def test_a_method_looks_the_same_whatever_else_is_drawn():
+    looks = _looks({"a": "A", "b": "A", "c": "B"})
+    assert len(set(looks.values())) == 3
+    assert looks["a"][1] == looks["b"][1] == COLORS[0] != looks["c"][1]
+    assert looks["a"][0] != looks["b"][0]
+
+
+def test_panels_that_share_a_scale_have_one_range_of_errors():
+    high = FIGURES["contest"]["panels"][0] | {"levels": {"mean of V": 100.0}}
+    figure = {"plot": "contest", **FIGURES["contest"], "panels": [FIGURES["contest"]["panels"][0], high]}
+    for shared in (True, False):
+        first = plots.plot(Evidence(None, "data", figure=figure | {"shared": shared}))
+        assert (first.get_ylim() == first.figure.axes[1].get_ylim()) is shared
+
+
+def test_names_are_a_line_apart_in_the_order_of_their_errors_and_as_near_as_they_can_be():
+    places = spread_apart(np.array([0.0, 0.5, 0.51, 0.52, 1.0]), 0.1, 0.0, 1.0)
+    assert places == pytest.approx([0.0, 0.41, 0.51, 0.61, 1.0])
+    assert spread_apart(np.full(11, 0.5), 0.2, 0.0, 1.0) == pytest.approx(np.linspace(0, 1, 11))  # no room for more
+    assert spread_apart(np.array([0.0, 0.0]), 0.1, 0.0, 1.0) == pytest.approx([0.0, 0.1])
+
+
+def test_dots_that_cannot_be_drawn_are_counted():
+    found = drawn_text("dots")
+    assert "1 lost" in found
+    assert "1 without a number" in found

@@ -8,7 +8,6 @@ import platform
 import subprocess
 import sys
 import time
-import tracemalloc
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from schoenbat_theory.benchmark.scenes import SCENES, Inputs, Method, Scene, tok
 from schoenbat_theory.environment import environment
 from schoenbat_theory.files import write_whole
 from schoenbat_theory.sampling import stream
-from schoenbat_theory.timings import Timing, Timings
+from schoenbat_theory.timings import Timing, Timings, peak_of
 
 __all__ = ["bench"]
 
@@ -112,18 +111,13 @@ def _length(scene: Scene, n: int, repeats: int, seed: int) -> list[Timing]:
 
 def _memory(method: Method, inputs: Inputs, rng: np.random.Generator) -> tuple[Any, Array, int]:
     """Return (what is made once, the output, the most memory held at a time, in bytes)."""
-    ours = not tracemalloc.is_tracing()
-    if ours:
-        tracemalloc.start()
-    try:
-        tracemalloc.reset_peak()
-        before, _ = tracemalloc.get_traced_memory()
+
+    def whole() -> tuple[Any, Array]:
         made = method.make(inputs, rng)
-        output = method.run(inputs, made)
-        return made, output, tracemalloc.get_traced_memory()[1] - before
-    finally:
-        if ours:
-            tracemalloc.stop()
+        return made, method.run(inputs, made)
+
+    (made, output), peak = peak_of(whole)
+    return made, output, peak
 
 
 def _draw(scene: Scene, n: int, draw: int, seed: int) -> np.random.Generator:

@@ -6,20 +6,26 @@
     weights     attention weights before and after, relative to uniform
     curves      several quantities against one: bounds, widths, powers
     bars        several numbers per name, as dots on one line
+    contest     errors of many methods against what they spend, with their names beside them
+    dots        several numbers per line, panel under panel
 
 This package alone imports matplotlib. It uses `Figure` without pyplot, so there is no window and no
 global state; text is set in Unicode, not in mathtext, so a reader's ``$`` is a dollar sign.
 """
 
 from schoenbat_theory.plots.charts import plot_bars, plot_rate, plot_sequence, plot_tail, plot_weights
+from schoenbat_theory.plots.contest import plot_contest
 from schoenbat_theory.plots.curves import plot_curves
+from schoenbat_theory.plots.dots import plot_dots
 from schoenbat_theory.plots.vector import READING, plot, reading, svg, svg_file
 
 __all__ = [
     "READING",
     "plot",
     "plot_bars",
+    "plot_contest",
     "plot_curves",
+    "plot_dots",
     "plot_rate",
     "plot_sequence",
     "plot_tail",

@@ -14,7 +14,9 @@ import matplotlib
 from matplotlib.axes import Axes
 
 from schoenbat_theory.plots.charts import plot_bars, plot_rate, plot_sequence, plot_tail, plot_weights
+from schoenbat_theory.plots.contest import plot_contest
 from schoenbat_theory.plots.curves import plot_curves
+from schoenbat_theory.plots.dots import plot_dots
 from schoenbat_theory.plots.style import STYLE, readable
 from schoenbat_theory.propositions import Evidence
 
@@ -27,6 +29,8 @@ READING = {  # one sentence on how to read each kind
     "weights": "Attention weights times the number of keys: 1 is uniform, each factor of ten one step of colour; orange is not positive.",
     "curves": "One curve per quantity.",
     "bars": "One line per name: compare the marks along it.",
+    "contest": "Error against what is spent, one line per method with its name beside it; dashed levels know nothing of the query.",
+    "dots": "One dot per number, the stroke their median.",
 }
 
 PLOTS: dict[Any, Callable[..., Axes]] = {
@@ -36,6 +40,8 @@ PLOTS: dict[Any, Callable[..., Axes]] = {
     "weights": plot_weights,
     "curves": plot_curves,
     "bars": plot_bars,
+    "contest": plot_contest,
+    "dots": plot_dots,
 }
 
 

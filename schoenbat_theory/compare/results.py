@@ -1,0 +1,274 @@
+"""What a comparison of methods on real heads found: as objects, as a table for a terminal, as JSON; the page is beside."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from schoenbat_theory import markup
+from schoenbat_theory.compare.costs import RULE
+from schoenbat_theory.environment import environment
+from schoenbat_theory.files import write_whole
+
+__all__ = ["BASELINE", "SETTINGS", "Comparison", "Result", "Row", "Target", "finite", "median"]
+
+BASELINE = "baseline"  # the family of those that know nothing of queries, or nothing at all
+SETTINGS = {  # what a target is the attention of, for the start of a sentence
+    "raw": "On these heads, as trained",
+    "unit": "After pre-scaling to unit length",
+    "released": "After pre-scaling and the factor d^(-1/4)",
+    "gaussian": "With Gaussian weights that are not normalised",
+}
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the methods are to approximate on one head.
+
+    ``setting``    "raw": queries and keys times d^(-1/4); "unit": pre-scaled; "released": pre-scaled, times d^(-1/4);
+                   "gaussian": Skyformer's attention of queries and keys times d^(-1/4)
+    ``kernel``     name of f in the weights f(<q_i, k_j>), "gaussian" for those of Skyformer
+    ``head``       name of the head;  ``n, m, d, e``  its queries, its keys, their width, that of a value
+    ``largest``    the largest |<q_i, k_j>| of the queries and keys as they are used
+    ``undefined``  why this attention does not exist, e.g. an inner product beyond the radius; empty where it does
+    ``distance``   relative Frobenius distance to the softmax attention of the head: what pre-scaling costs
+    ``multiply_adds``  of the exact attention per query, by the rule of `compare.costs`
+    ``budget``  what a method may take on the basis "multiply-adds"; ``None`` where there is no such basis
+    ``seconds``  of the exact attention, least of some runs, on the head that is timed; else ``None``
+    """
+
+    setting: str
+    kernel: str
+    head: str
+    n: int
+    m: int
+    d: int
+    e: int
+    largest: float
+    undefined: str
+    distance: float | None
+    multiply_adds: float
+    budget: float | None = None
+    seconds: float | None = None
+
+    @property
+    def name(self) -> str:
+        """Setting and kernel, e.g. "unit exp"; one word for Skyformer's."""
+        return self.setting if self.setting == self.kernel else f"{self.setting} {self.kernel}"
+
+
+@dataclass(frozen=True)
+class Result:
+    """One method against one target on one head.
+
+    ``target``         setting and kernel, e.g. "unit exp";  ``setting, kernel, head``  as in `Target`
+    ``method, family`` its name, and the part of it before a comma; the family of a baseline is "baseline"
+    ``width``          features or landmarks asked for; ``None`` where the method has no width to choose
+    ``basis``          "width": the widths of the run; "multiply-adds": the largest width within one budget for all
+    ``features``       features or landmarks used, median over draws; ``None`` where there are none
+    ``multiply_adds``  per query, both sides and the sums, by the rule of `compare.costs`; mean over draws;
+                       ``None`` where a map of your own does not say
+    ``errors``         relative Frobenius error of the whole output, per draw; ``None``: a denominator of exactly 0, or
+                       an overflow
+    ``error``          their median, an undefined one counted as infinite; ``None`` where that is what it is
+    ``interval``       the smallest and the largest: covers the median of the law with probability 1 - 2^(1-draws)
+    ``skill``          1 - error / error of the better baseline; ``None`` where it is undefined
+    ``nonpositive``    share of rows whose denominator is <= 0, mean over draws; ``None`` where nothing is divided
+    ``seconds``        of one attention, its draw made beforehand, least of some runs, on the head that is timed; else ``None``
+    ``fit_seconds``    of fitting the law to queries and keys; ``None`` where nothing is fitted or the head is not timed
+    ``peak_bytes``     most memory that NumPy held in a run of its own; ``None`` on heads that are not timed
+    """
+
+    target: str
+    setting: str
+    kernel: str
+    head: str
+    method: str
+    family: str
+    width: int | None
+    basis: str
+    features: int | None
+    multiply_adds: float | None
+    errors: tuple[float | None, ...]
+    skill: float | None = None
+    nonpositive: float | None = None
+    seconds: float | None = None
+    fit_seconds: float | None = None
+    peak_bytes: int | None = None
+    error: float | None = field(init=False)
+    interval: tuple[float | None, float | None] = field(init=False)
+
+    def __post_init__(self) -> None:
+        found = [math.inf if error is None else error for error in self.errors]
+        object.__setattr__(self, "error", finite(median(found)))
+        object.__setattr__(self, "interval", (finite(min(found)), finite(max(found))))
+
+
+@dataclass(frozen=True)
+class Row:
+    """The results of one method against one target on all heads: medians over heads, and the worst head.
+
+    ``error, worst``  ``None``: undefined;  ``skill``  median over heads, an undefined one counted as minus infinity;
+    ``nonpositive``   mean over heads;  ``seconds, fit_seconds, peak_bytes``  on the head that is timed
+    """
+
+    target: str
+    setting: str
+    kernel: str
+    method: str
+    family: str
+    width: int | None
+    basis: str
+    features: int | None
+    multiply_adds: float | None
+    error: float | None
+    worst: float | None
+    skill: float | None
+    nonpositive: float | None
+    seconds: float | None
+    fit_seconds: float | None
+    peak_bytes: int | None
+
+    @property
+    def better(self) -> bool:
+        """Whether more than half of the heads are approximated better than by the means of their values."""
+        return self.skill is not None and self.skill > 0
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The results of `compare`, what they were measured against, and what is needed to repeat them.
+
+    ``results``  per target, head, method, basis and width;  ``targets``  per setting, kernel and head
+    ``heads``    their names;  ``timed``  the name of the one on which times and memory were measured
+    ``data``     where the heads are from;  ``notes``  what a reader should know besides
+    """
+
+    results: tuple[Result, ...] = field(repr=False)
+    targets: tuple[Target, ...] = field(repr=False)
+    heads: tuple[str, ...]
+    timed: str
+    widths: tuple[int, ...]
+    draws: int
+    seed: int
+    data: str
+    notes: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def middle(self) -> int:
+        """The width at which the random Maclaurin map sets the budget of multiply-adds."""
+        return self.widths[len(self.widths) // 2]
+
+    @property
+    def inequality(self) -> str:
+        """What the intervals promise."""
+        return (
+            f"[least, largest] of {self.draws} independent draws covers the median of a method's error with "
+            f"probability 1 - 2^(1 - {self.draws}) = {1 - 2.0 ** (1 - self.draws):g}: it fails where all draws lie on "
+            "one side, each with probability at most 1/2"
+        )
+
+    def rows(self) -> tuple[Row, ...]:
+        """Return the results, those of all heads in one row, in the order in which they were measured."""
+        groups: dict[tuple[Any, ...], list[Result]] = {}
+        for one in self.results:
+            groups.setdefault((one.target, one.method, one.basis, one.width if one.basis == "width" else 0), []).append(
+                one
+            )
+        return tuple(map(_row, groups.values()))
+
+    def sentences(self) -> dict[str, str]:
+        """Return target -> which methods are no better than the means of the values, in a sentence computed from the results."""
+        from schoenbat_theory.compare.table import sentence
+
+        rows = self.rows()
+        return {name: sentence(name, rows) for name in dict.fromkeys(row.target for row in rows)}
+
+    def table(self) -> str:
+        """Return the comparison as text for a terminal."""
+        from schoenbat_theory.compare.table import table
+
+        return table(self)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the JSON document: schema 1, no NaN or infinity in it; what is undefined is null."""
+        return {
+            "schema": 1,
+            "data": self.data,
+            "heads": list(self.heads),
+            "timed": self.timed,
+            "widths": list(self.widths),
+            "draws": self.draws,
+            "seed": self.seed,
+            "inequality": self.inequality,
+            "multiply_adds": RULE,
+            "notes": list(self.notes),
+            "sentences": self.sentences(),
+            "environment": environment(),
+            "targets": [dataclasses.asdict(one) for one in self.targets],
+            "results": [dataclasses.asdict(one) for one in self.results],
+        }
+
+    def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
+        """Return the JSON document, and write it to ``path``, whole or not at all, if one is given."""
+        text = json.dumps(self.as_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        if path is not None:
+            write_whole(path, text)
+        return text
+
+    def to_html(self, path: str | os.PathLike[str] | None = None) -> str:
+        """Return the comparison as one self-contained HTML page, and write it to ``path`` if one is given."""
+        from schoenbat_theory.compare.page import page  # jinja2 and matplotlib are needed from here on
+
+        text = page(self)
+        if path is not None:
+            write_whole(path, text)
+        return text
+
+    def _repr_html_(self) -> str:
+        return markup.table(("target", "on these heads"), list(self.sentences().items()))
+
+
+def median(values: Iterable[float]) -> float:
+    """Return the median; of an even number of values the mean of the middle two, infinite where one of them is."""
+    found = sorted(values)
+    middle = found[(len(found) - 1) // 2], found[len(found) // 2]
+    return middle[0] if middle[0] == middle[1] else sum(middle) / 2
+
+
+def finite(x: float) -> float | None:
+    """Return ``x``, ``None`` where it is infinite."""
+    return x if math.isfinite(x) else None
+
+
+def _row(group: Sequence[Result]) -> Row:
+    """Return the results of one method on all heads as one row."""
+    first = group[0]
+    errors = [math.inf if one.error is None else one.error for one in group]
+    skills = [-math.inf if one.skill is None else one.skill for one in group]
+    shares = [one.nonpositive for one in group if one.nonpositive is not None]
+    features = [one.features for one in group if one.features is not None]
+    costs = [one.multiply_adds for one in group if one.multiply_adds is not None]
+    timed = next((one for one in group if one.seconds is not None), first)
+    shared = {
+        name: getattr(first, name) for name in ("target", "setting", "kernel", "method", "family", "width", "basis")
+    }
+    return Row(
+        **shared,
+        features=int(median(features)) if features else None,
+        multiply_adds=median(costs) if costs else None,
+        error=finite(median(errors)),
+        worst=finite(max(errors)),
+        skill=finite(median(skills)),
+        nonpositive=float(np.mean(shares)) if shares else None,
+        seconds=timed.seconds,
+        fit_seconds=timed.fit_seconds,
+        peak_bytes=timed.peak_bytes,
+    )

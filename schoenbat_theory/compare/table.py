@@ -1,0 +1,139 @@
+"""A comparison as text: one block per target, and a sentence computed from it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from schoenbat_theory.compare.results import BASELINE, SETTINGS, Comparison, Row, median
+from schoenbat_theory.markup import decimal
+from schoenbat_theory.results import columns
+
+__all__ = ["sentence", "table"]
+
+HEADER = [
+    "method",
+    "features",
+    "kMAC",
+    "error",
+    "worst head",
+    "skill",
+    "rows ≤ 0",
+    "ms",
+    "same cost: features",
+    "error",
+]
+
+
+def table(comparison: Comparison) -> str:
+    """Return per target the widest entry of every method, best first, and what the errors come to."""
+    rows, sentences = comparison.rows(), comparison.sentences()
+    blocks = [_title(comparison)]
+    for name in sentences:
+        mine = [row for row in rows if row.target == name]
+        shown = sorted(_widest(mine), key=_error)
+        same = {row.method: row for row in mine if row.basis == "multiply-adds"}
+        lines = columns([HEADER, *(_cells(row, same.get(row.method)) for row in shown)])
+        blocks.append(
+            "\n".join([f"{name}  ({_about(comparison, name)})", *(f"  {line}" for line in lines), sentences[name]])
+        )
+    return "\n\n".join([*blocks, "\n".join(_notes(comparison, rows))])
+
+
+def sentence(name: str, rows: Iterable[Row]) -> str:
+    """Return which methods, each at its largest width, are no better than the means of the values at the median head."""
+    mine = [row for row in rows if row.target == name]
+    shown = [row for row in _widest(mine) if row.family != BASELINE]
+    first = mine[0]
+    start = (
+        f"{SETTINGS[first.setting]}, "
+        if first.setting == "gaussian"
+        else f"{SETTINGS[first.setting]}, with kernel {first.kernel}, "
+    )
+    nothing = "the answer 0" if first.setting == "gaussian" else "the means of V"
+    if not shown:
+        return f"{start}no method was measured beside {nothing}."
+    failed = [row.method for row in shown if not row.better]
+    widths = [row.features for row in shown if row.features is not None]
+    methods = f"{len(shown)} methods of up to {max(widths)} features"
+    if not failed:
+        return f"{start}each of {methods} is better than {nothing}."
+    if len(failed) == len(shown):
+        return f"{start}none of {methods} is better than {nothing}."
+    return f"{start}{len(failed)} of {methods} {'is' if len(failed) == 1 else 'are'} no better than {nothing}: {'; '.join(failed)}."
+
+
+def _widest(rows: Sequence[Row]) -> list[Row]:
+    """Return of every method the entry with the largest width that was asked for."""
+    found = {row.method: row for row in sorted(rows, key=lambda row: row.width or 0) if row.basis == "width"}
+    return list(found.values())
+
+
+def _cells(row: Row, same: Row | None) -> list[str]:
+    return [
+        row.method,
+        _whole(row.features),
+        "–" if row.multiply_adds is None else f"{row.multiply_adds / 1e3:.1f}",
+        _short(row.error),
+        _short(row.worst),
+        "–" if row.skill is None else f"{row.skill:.2f}" if row.skill > -10 else f"{row.skill:.0f}",
+        "–" if row.nonpositive is None else f"{row.nonpositive:.1%}",
+        "–" if row.seconds is None else f"{row.seconds * 1e3:.1f}",
+        "" if same is None else _whole(same.features),
+        "" if same is None else _short(same.error),
+    ]
+
+
+def _title(comparison: Comparison) -> str:
+    return (
+        f"{len(comparison.heads)} head{'s' * (len(comparison.heads) != 1)} ({comparison.data}), {comparison.draws} draws, seed {comparison.seed}. Errors are relative, "
+        f"of the whole output: median over draws, then over heads. kMAC: thousands of multiply-adds per query.\n"
+        f"Times are of {comparison.timed}. Same cost: the width at which a method takes what the random Maclaurin map takes "
+        f"at {comparison.middle}."
+    )
+
+
+def _about(comparison: Comparison, name: str) -> str:
+    """Return what exact attention costs, and how far the target is from softmax attention."""
+    targets = [one for one in comparison.targets if one.name == name and not one.undefined]
+    said = f"exact: {median(one.multiply_adds for one in targets) / 1e3:.1f} kMAC"
+    seconds = [one.seconds for one in targets if one.seconds is not None]
+    said += f", {seconds[0] * 1e3:.1f} ms" if seconds else ""
+    distances = [one.distance for one in targets if one.distance is not None]
+    if distances:
+        said += (
+            f"; from the softmax attention of the head: {_short(median(distances))}, at most {_short(max(distances))}"
+        )
+    return said
+
+
+def _notes(comparison: Comparison, rows: Sequence[Row]) -> list[str]:
+    """Return what is undefined, what costs more than exact attention, and what else is to be known."""
+    lines = []
+    for name in dict.fromkeys(one.name for one in comparison.targets if one.undefined):
+        undefined = [one for one in comparison.targets if one.name == name and one.undefined]
+        worst = max(undefined, key=lambda one: one.largest)
+        lines.append(f"{name}: undefined on {len(undefined)} of {len(comparison.heads)} heads; {worst.undefined}")
+    exact = median(one.multiply_adds for one in comparison.targets)
+    costs = {
+        row.method: row.multiply_adds or 0.0 for row in rows if row.basis == "width"
+    }  # of the widest, which comes last
+    dear = [method for method, cost in costs.items() if cost >= exact]
+    if dear:
+        lines.append(
+            f"Exact attention takes {exact / 1e3:.1f} kMAC at this length. As much or more at a width shown: {'; '.join(dear)}: "
+            "they save nothing here."
+        )
+    return [*lines, *comparison.notes, f"Intervals: {comparison.inequality}."]
+
+
+def _error(row: Row) -> float:
+    return math.inf if row.error is None else row.error
+
+
+def _whole(x: int | None) -> str:
+    return "–" if x is None else f"{x:,}"
+
+
+def _short(x: float | None) -> str:
+    return "undefined" if x is None else decimal(x, x / 10)

@@ -1,0 +1,125 @@
+"""What methods are compared on: the exact attentions of a head, and the errors of two answers without information."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from schoenbat_theory.activations import Head, as_heads, shipped_heads
+from schoenbat_theory.arrays import as_reals
+from schoenbat_theory.attention import gaussian_attention, kernel_attention, softmax_attention
+from schoenbat_theory.attention.inputs import blocks
+from schoenbat_theory.compare import costs
+from schoenbat_theory.compare.results import Target
+from schoenbat_theory.kernels import get_kernel
+from schoenbat_theory.scaling import pre_scale_named
+
+__all__ = ["Problem", "addresses", "given_heads", "problem", "relative_error", "stacked"]
+
+ROWS = 512  # queries whose inner products are looked at together
+Pair = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A target, with the queries and keys as they are used, and the exact attention; ``None`` where it does not exist.
+
+    ``q`` (n, d), ``k`` (m, d), ``v`` (m, e), ``exact`` (n, e), float64 on the host; ``head`` with its unscaled q and k
+    """
+
+    target: Target
+    head: Head
+    q: np.ndarray
+    k: np.ndarray
+    v: np.ndarray
+    exact: np.ndarray | None
+
+    def attend(self) -> np.ndarray:
+        """Return the exact attention, computed again."""
+        return _attention(self.target.setting, self.target.kernel)(self.q, self.k, self.v)
+
+    def error(self, found: np.ndarray) -> float:
+        """Return the relative Frobenius error of an answer."""
+        assert self.exact is not None
+        return relative_error(found, self.exact)
+
+
+def given_heads(q: Any, k: Any, v: Any) -> tuple[Head, ...]:
+    """Return heads of arrays (heads, n, d), (heads, m, d), (heads, m, e), checked; the shipped ones where none is given.
+
+    Raises ``TypeError`` or ``ValueError`` that names the array and what was expected, also for a token without a direction.
+    """
+    given = {"q": q, "k": k, "v": v}
+    missing = [name for name, x in given.items() if x is None]
+    if len(missing) == len(given):
+        return shipped_heads()
+    if missing:
+        raise TypeError(f"{missing[0]}: expected q, k and v, or none of them, found None")
+    arrays = {name: as_reals(name, x) for name, x in given.items()}
+    names = [f"head {i}" for i in range(len(arrays["q"]) if arrays["q"].ndim else 0)]
+    return tuple(as_heads(arrays, "q, k, v", names))
+
+
+def stacked(heads: Sequence[Head]) -> tuple[np.ndarray, ...]:
+    """Return q, k, v of heads of one shape, as `given_heads` takes them."""
+    return tuple(np.stack([getattr(head, name) for head in heads]) for name in "qkv")
+
+
+def addresses(kernels: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Return setting and kernel of every target of a head."""
+    return [(setting, name) for setting in _SCALED for name in (kernels if setting != "gaussian" else ["gaussian"])]
+
+
+def problem(setting: str, kernel: str, head: Head) -> Problem:
+    """Return what methods are to approximate. Raises ``ValueError`` for a token that pre-scaling cannot scale."""
+    q, k = _SCALED[setting](head)
+    (n, d), (m, e) = q.shape, head.v.shape
+    exact, undefined = None, ""
+    try:
+        exact = _attention(setting, kernel)(q, k, head.v)
+    except (ValueError, ArithmeticError) as error:
+        undefined = str(error)
+    distance = None
+    if exact is not None and setting in ("unit", "released"):
+        distance = relative_error(exact, softmax_attention(head.q, head.k, head.v))
+    largest = max(float(np.abs(q[r.start : r.stop] @ k.T).max()) for r in blocks(n, ROWS))
+    if undefined:
+        radius = get_kernel(kernel).radius
+        beyond = f"the radius of {kernel} is {radius:g}" if largest > radius else undefined
+        undefined = f"the largest |<q, k>| is {largest:.3g}; {beyond}"
+    target = Target(setting, kernel, head.name, n, m, d, e, largest, undefined, distance, costs.exact(m, d, e))
+    return Problem(target, head, q, k, head.v, exact)
+
+
+def relative_error(found: np.ndarray, exact: np.ndarray) -> float:
+    """Return the relative Frobenius error, infinite where it overflows."""
+    with np.errstate(all="ignore"):
+        error = float(np.linalg.norm(found - exact) / np.linalg.norm(exact))
+    return error if error == error else np.inf
+
+
+def _attention(setting: str, kernel: str) -> Callable[..., np.ndarray]:
+    return gaussian_attention if setting == "gaussian" else functools.partial(kernel_attention, kernel=kernel)
+
+
+def _raw(head: Head) -> Pair:
+    factor = head.q.shape[-1] ** -0.25
+    return head.q * factor, head.k * factor
+
+
+def _pre_scaled(head: Head) -> Pair:
+    q, k = (pre_scale_named(f"{name} of {head.name}", x) for name, x in (("q", head.q), ("k", head.k)))
+    return q, k
+
+
+def _released(head: Head) -> Pair:
+    factor = head.q.shape[-1] ** -0.25
+    q, k = _pre_scaled(head)
+    return q * factor, k * factor
+
+
+_SCALED: dict[str, Callable[[Head], Pair]] = {"raw": _raw, "unit": _pre_scaled, "released": _released, "gaussian": _raw}
