@@ -12,20 +12,20 @@ r"""P23: Positive features of the softmax kernel are unbiased, and their errors 
 Where SM is small because x = -y, positive features are exact and the relative error of trigonometric ones is large;
 where x = y it is the other way round.
 
-Source: Choromanski et al. (2021), Lemma 1 and Lemma 2 (seen): the first three lines. The fourth is derived here (P24);
-directions orthogonal in blocks of d are the paper's, its theorem is about one block. Trigonometric features are those of
-Rahimi and Recht (2007), orthogonal ones those of Yu et al. (2016), which were not seen in full.
+Source: Choromanski et al. (2021), Lemma 1 and Lemma 2 (seen): the first three lines. The fourth is derived here
+(P24); directions orthogonal in blocks of d are the paper's, its theorem is about one block. Trigonometric features
+are those of Rahimi and Recht (2007), orthogonal ones those of Yu et al. (2016), which were not seen in full.
 
-Idea of proof: <w,z> is normal with variance F, and E e^(t u) = e^(t^2 F / 2). Second moments are of the same kind, with
-2z for z. Features of one block are dependent, and their mixed moment is E g(w1) g(w2) = SM^2 o: with <w1 + w2, z> for
-two exponentials, whose moments are c_k times those of an independent pair (P24), and with alternating signs for two
-cosines, as cos a cos b = (cos(a+b) + cos(a-b)) / 2. Features of different blocks are independent.
+Idea of proof: u = <w,z> is normal with variance F, and E e^(t u) = e^(t^2 F / 2). Second moments are of the same
+kind, with 2z for z. Features of one block are dependent, and their mixed moment is E g(w1) g(w2) = SM^2 o: with <w1 +
+w2, z> for two exponentials, whose moments are c_k times those of an independent pair (P24), and with alternating
+signs for two cosines, as cos a cos b = (cos(a+b) + cos(a-b)) / 2. Features of different blocks are independent.
 
-Checked exactly: the moments of <w,z> by enumeration of multi-indices in three dimensions; means and errors of the first
-three lines as power series in F or G. Both sides are combinations of at most five exponentials, which five coefficients
-determine (Vandermonde); twelve are compared. By sampling, with the variances that the fourth moments give: means and
-squared errors of the library's maps, at F, G < 1; means and mixed moments of orthogonal features in blocks, of which the
-error is made. The library's closed forms against these formulas.
+Checked exactly: means and errors of the first three lines as power series in F or G. Both sides are combinations of
+at most five exponentials, which five coefficients determine (Vandermonde); twelve are compared. By sampling, with the
+variances that the fourth moments give: means and squared errors of the library's maps, at F, G < 1; means and mixed
+moments of orthogonal features in blocks, of which the error is made. The library's closed forms against these
+formulas.
 
 Not checked by sampling: larger F. There the relative second moment is e^F and the fourth e^(6F), and no feasible number
 of draws shows the error (P32).
@@ -79,12 +79,10 @@ class Kind:
         """E Y1^r Y2^r of two orthogonal features, r <= 2: exponents t, s are opposite, equal, or one of them is 0."""
         total = 0.0
         for (t, p), (s, q) in itertools.product(self.powers(r).items(), repeat=2):
-            both = (
-                _orthogonal(self.sign * t * t * v, dim)
-                if t * t == s * s
-                else math.exp(self.sign * (t * t + s * s) * v / 2)
-            )
-            total += float(p * q) * both
+            if t * t == s * s:
+                total += float(p * q) * _orthogonal(self.sign * t * t * v, dim)
+            else:
+                total += float(p * q) * math.exp(self.sign * (t * t + s * s) * v / 2)
         return total * math.exp(-self.sign * r * v)
 
 
@@ -103,30 +101,6 @@ POSITIVE = Kind(False, 1, {2: Fraction(1), 1: Fraction(-1)})
 HYPERBOLIC = Kind(True, 1, {2: HALF, 1: Fraction(-1), 0: HALF})
 TRIGONOMETRIC = Kind(True, -1, {-2: HALF, -1: Fraction(-1), 0: HALF})
 KINDS = {"positive": POSITIVE, "hyperbolic": HYPERBOLIC, "trigonometric": TRIGONOMETRIC}
-
-
-def moments_of_a_projection(cell: st.Cell) -> st.Evidence:
-    """E<w,z>^2k = (2k-1)!! |z|^2k for integer z in three dimensions, k <= 5, by enumeration of multi-indices."""
-    del cell
-    wrong, cases = 0, 0
-    for k, z in itertools.product(range(6), itertools.product((-1, 2, 3), repeat=3)):
-        moment = 0
-        for a, b in itertools.product(range(k + 1), repeat=2):
-            if a + b <= k:  # odd powers of a coordinate have mean 0
-                powers = (a, b, k - a - b)
-                ways = math.factorial(2 * k) // math.prod(math.factorial(2 * i) for i in powers)
-                moment += ways * math.prod(
-                    x ** (2 * i) * math.prod(range(2 * i - 1, 0, -2)) for x, i in zip(z, powers, strict=True)
-                )
-        wrong += moment != math.prod(range(2 * k - 1, 0, -2)) * sum(x * x for x in z) ** k
-        cases += 1
-    return st.decide(
-        wrong == 0,
-        because="integers, all multi-indices; any z by rotation",
-        measured=float(wrong),
-        predicted=0.0,
-        comparisons=cases,
-    )
 
 
 def _as_series(kind: Kind, error: Formula) -> st.Evidence:
@@ -232,37 +206,24 @@ def sum_for_difference(cell: st.Cell) -> st.Evidence:
     return _sampled(cell, TRIGONOMETRIC, PLUS, _library(cell, st.FourierFeatures(2, orthogonal=False)))
 
 
-def difference_for_sum(cell: st.Cell) -> st.Evidence:
-    """|x-y|^2 in place of |x+y|^2 in the error of positive features."""
-    return _sampled(cell, POSITIVE, MINUS, _library(cell, st.PositiveFeatures(1, orthogonal=False)))
-
-
-def lengths_forgotten(cell: st.Cell) -> st.Evidence:
-    """Positive features without exp(-|x|^2/2)."""
-    honest, factor = _library(cell, st.PositiveFeatures(1, orthogonal=False)), np.exp(np.sum(X * X + Y * Y, axis=1) / 2)
-    return _sampled(cell, POSITIVE, PLUS, lambda rng, size: st.to_host(honest(rng, size)) * factor)
-
-
-A, B, BLOCKS = np.array([0.3, 0.1, -0.2]), np.array([0.4, 0.3, -0.1]), (3, 2)  # d = 3, five vectors: a block and a part
+A, B, VECTORS = np.array([0.3, 0.2]), np.array([0.4, 0.3]), 3  # d = 2: a block of two vectors and one of one
 V = float(np.sum((A + B) ** 2))
 
 
 def _blocks_sampled(cell: st.Cell, kind: Kind, sample: Sample) -> st.Evidence:
-    """Means of Y, Y^2, and Y_i Y_j inside and across blocks, Y (size, 5) from ``sample``."""
+    """Means of Y, Y^2, and Y_i Y_j inside and across blocks, Y (size, 3) from ``sample``."""
     target = np.array([1, kind.moment(2, V), kind.mixed(1, V, A.size), 1])
     second = np.array([kind.moment(2, V), kind.moment(4, V), kind.mixed(2, V, A.size), kind.moment(2, V) ** 2])
 
     def moments(rng: np.random.Generator, size: int) -> np.ndarray:
         y = sample(rng, size)
-        blocks = np.split(y, np.cumsum(BLOCKS)[:-1], axis=1)
-        sums, squares = ([np.sum(block**power, axis=1) for block in blocks] for power in (1, 2))
-        pairs = sum(s * s - q for s, q in zip(sums, squares, strict=True)) / sum(b * (b - 1) for b in BLOCKS)
-        return np.stack([y.mean(axis=1), (y * y).mean(axis=1), pairs, sums[0] * sums[1] / math.prod(BLOCKS)], axis=1)
+        pair, alone = y[:, :2], y[:, 2:]
+        return np.stack([y.mean(axis=1), (y * y).mean(axis=1), pair.prod(axis=1), (pair * alone).mean(axis=1)], axis=1)
 
     return st.check_mean(
         moments,
         target,
-        margin=np.array([0.02, 0.1, 0.02, 0.03]),
+        margin=np.array([0.02, 0.15, 0.025, 0.03]),
         variance=second - target**2,  # of one product; a mean of several varies less
         alpha=cell.alpha,
         rng=cell.rng,
@@ -271,40 +232,35 @@ def _blocks_sampled(cell: st.Cell, kind: Kind, sample: Sample) -> st.Evidence:
 
 
 def _products(cell: st.Cell, law: Any, y: np.ndarray) -> Sample:
-    """What each of five vectors of the library gives as an estimate at A and ``y``, over SM, (size, 5)."""
-    n, pair, kernel = sum(BLOCKS), (cell.asarray(A[None]), cell.asarray(y[None])), math.exp(A @ y)
+    """What each of three vectors of the library gives as an estimate at A and ``y``, over SM, (size, 3)."""
+    pair, kernel = (cell.asarray(A[None]), cell.asarray(y[None])), math.exp(A @ y)
 
     def sample(rng: np.random.Generator, size: int) -> np.ndarray:
         phi = law.draw(A.size, rng, shape=(size,))
-        # A cosine and a sine, n features apart, belong to one vector.
-        return st.to_host(phi(pair[0]) * phi(pair[1])).reshape(size, -1, n).sum(axis=1) * n / kernel
+        # A cosine and a sine, as many features apart as there are vectors, belong to one vector.
+        return st.to_host(phi(pair[0]) * phi(pair[1])).reshape(size, -1, VECTORS).sum(axis=1) * VECTORS / kernel
 
     return sample
 
 
 def orthogonal_blocks_sampled(cell: st.Cell) -> st.Evidence:
-    """Orthogonal positive features of the library, d = 3, blocks of three and two."""
-    return _blocks_sampled(cell, POSITIVE, _products(cell, st.PositiveFeatures(5), B))
+    """Orthogonal positive features of the library, d = 2, a block of two and one of one."""
+    return _blocks_sampled(cell, POSITIVE, _products(cell, st.PositiveFeatures(VECTORS), B))
 
 
 def orthogonal_trigonometric_sampled(cell: st.Cell) -> st.Evidence:
-    """Orthogonal trigonometric features of the library, blocks of three and two; x - y = A + B."""
-    return _blocks_sampled(cell, TRIGONOMETRIC, _products(cell, st.FourierFeatures(10), -B))
+    """Orthogonal trigonometric features of the library, the same blocks; x - y = A + B."""
+    return _blocks_sampled(cell, TRIGONOMETRIC, _products(cell, st.FourierFeatures(2 * VECTORS), -B))
 
 
 def independent_directions(cell: st.Cell) -> st.Evidence:
     """Independent positive features where orthogonal ones were promised."""
-    return _blocks_sampled(cell, POSITIVE, _products(cell, st.PositiveFeatures(5, orthogonal=False), B))
-
-
-def independent_waves(cell: st.Cell) -> st.Evidence:
-    """Independent trigonometric features where orthogonal ones were promised."""
-    return _blocks_sampled(cell, TRIGONOMETRIC, _products(cell, st.FourierFeatures(10, orthogonal=False), -B))
+    return _blocks_sampled(cell, POSITIVE, _products(cell, st.PositiveFeatures(VECTORS, orthogonal=False), B))
 
 
 def lengths_of_root_d(cell: st.Cell) -> st.Evidence:
     """Orthogonal directions with all lengths sqrt(d): each feature alone is biased."""
-    law = st.PositiveFeatures(sum(BLOCKS))
+    law = st.PositiveFeatures(VECTORS)
 
     def sample(rng: np.random.Generator, size: int) -> np.ndarray:
         w = law.draw(A.size, rng, shape=(size,)).weights
@@ -333,12 +289,14 @@ def closed_forms_of_the_library(cell: st.Cell) -> st.Evidence:
         pairs = sum(b * (b - 1) for i in range(0, m, DIM) for b in [min(DIM, m - i)]) if law.orthogonal else 0
         mixed = np.array([kind.mixed(1, float(one), DIM) for one in v])
         variance = kernel**2 * ((kind.moment(2, v) - 1) / m + pairs * (mixed - 1) / m**2)
-        found = [st.to_host(f(cell.asarray(x), cell.asarray(y))) for f in (law.mean, law.variance)]
         # Exponents below 64 of at most 16 rounded operations, 64 terms of a series: 2^12 roundings of the second moment.
-        scale = 2.0**-41 * kernel**2 * (kind.moment(2, v) + 1)
-        worst = max(worst, float(np.max(np.abs(found[1] - variance) / scale)))
-        worst = max(worst, float(np.max(np.abs(found[0] - kernel) / (2.0**-41 * kernel))))
-        cases += 2 * len(x)
+        for form, exact, scale in (
+            (law.mean, kernel, kernel),
+            (law.variance, variance, kernel**2 * (kind.moment(2, v) + 1)),
+        ):
+            found = st.to_host(form(cell.asarray(x), cell.asarray(y)))
+            worst = max(worst, float(np.max(np.abs(found - exact) / (2.0**-41 * scale))))
+            cases += len(x)
     return st.decide(
         worst <= 1,
         kind="deterministic",
@@ -352,7 +310,7 @@ def closed_forms_of_the_library(cell: st.Cell) -> st.Evidence:
 
 P23 = st.Proposition(
     id="P23",
-    title="Positive features: unbiased, with errors in closed form",
+    title="Positive features are unbiased, their squared errors known in closed form (Performer, Lemmas 1 and 2)",
     statement=r"Positive features of $\mathrm{SM} = e^{\langle x,y\rangle}$ have mean SM and relative squared error $(e^{F} - 1)/m$, $F = \|x+y\|^2$; "
     r"hyperbolic ones $\frac{1}{2}(1 - e^{-F})$ of it from as many draws; trigonometric ones $\frac{1}{2m} e^{\|x\|^2+\|y\|^2}"
     r"(1 - e^{-\|x-y\|^2})^2 / \mathrm{SM}^2$; orthogonal ones that of independent ones and $\frac{1}{m^2} \sum_b b(b-1) (o - 1)$, "
@@ -367,7 +325,6 @@ P23 = st.Proposition(
     source="Choromanski et al. (2021), Lemmas 1 and 2 (seen); the error of orthogonal features is derived here",
     expected="consistent",
     checks=[
-        moments_of_a_projection,
         means_and_errors_as_series,
         positive_sampled,
         hyperbolic_sampled,
@@ -378,11 +335,8 @@ P23 = st.Proposition(
     ],
     mutants=[
         hyperbolic_without_its_half,
-        difference_for_sum,
         sum_for_difference,
-        lengths_forgotten,
         independent_directions,
-        independent_waves,
         lengths_of_root_d,
     ],
     cites=("choromanski2021rethinking", "rahimi2007random", "yu2016orthogonal"),

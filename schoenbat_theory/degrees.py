@@ -131,14 +131,16 @@ class FixedDegrees:
 
         ``kernel``      name or `DotProductKernel`;  ``n_features``  D = sum_n D_n
         ``x``, ``y``    (..., d), broadcast: row i of both is a pair, scaled as the map will see it
-        ``weights``     of the map. Complex families: counts of degrees >= 1 are even. Those that share a transform get
-                        the counts of independent rows (of TensorSketch: its variance up to 1/D), not quite the best
+        ``weights``     of the map; V is their moment, for complex families V^n is C^n + P^n - t^2n and counts of degrees
+                        >= 1 are even. Those that share a transform get the counts of independent rows (TensorSketch:
+                        of its variance up to 1/D^2), not quite the best
 
-        Each degree n <= N with a_n > 0 has a feature; degree 0, and others without variance, have just one if any has
-        variance. D_n comes from `allocate`, N <= 255 from the least sum. It may be 0: where the noise of degree 1 is
-        more than what it tells, all features are constant. Raises ``ValueError`` for no pairs, t beyond the radius,
-        moments that overflow. Source: Wacker, Kanagawa & Filippone (2024) choose such counts, text not seen; derived
-        here.
+        Each degree n <= N with a_n > 0 has features. Those with variance get theirs from `allocate`, others just one
+        (or a pair); what is left over then goes to degree 0: nothing, or the odd one beside pairs, or all where no
+        degree has variance. N <= 255 has the least sum. It may be 0: where the noise of degree 1 is more than what it
+        tells, all features are constant. Raises ``ValueError`` for no pairs, too few features for the first degree, t
+        beyond the radius, moments that overflow. Source: Wacker, Kanagawa & Filippone (2024) choose such counts, text
+        not seen; derived here.
 
         >>> import numpy as np
         >>> FixedDegrees.optimal("exp", 16, np.full((1, 4), 0.5), np.full((1, 4), 0.5))
@@ -183,8 +185,9 @@ def allocate(weights: Sequence[float], n_features: int, *, least: int = 1) -> tu
     ``n_features``  D, at least ``least`` for each positive c_n
 
     Greedy, and exact up to the rounding of gains: the k-th feature of degree n lowers the sum by c_n / (k (k-1)), which
-    falls in k, so the largest gains of all are always on offer, and no D features gain more. O(D log P). Its real-valued
-    relative D_n ~ sqrt(c_n) gives the lower bound (sum_n sqrt c_n)^2 / D. The algorithm is folklore; no source seen.
+    falls in k, so the largest gains of all are always on offer, and no D features gain more. O(D log P), P the number of
+    positive c_n. Its real-valued relative D_n ~ sqrt(c_n) gives the lower bound (sum_n sqrt c_n)^2 / D. The algorithm is
+    folklore; no source seen.
 
     >>> allocate([4.0, 1.0, 0.0], 6)
     (4, 2, 0)

@@ -46,9 +46,10 @@ def plain(text: str) -> str:
         text = re.sub(re.escape(command) + ends, _always(character), text)
     text = re.sub(r"\\(?:mathrm|text|operatorname|mathbb)\{([^{}]*)\}", r"\1", text)
     text = re.sub(r"\\[tdc]?frac\{([^{}]*)\}\{([^{}]*)\}", _quotient, text)
+    text = re.sub(r"\\binom\{([^{}]*)\}\{([^{}]*)\}", r"C(\1, \2) ", text)
     text = re.sub(r"\\sqrt\{([^{}]*)\}", r"√(\1)", text)
     text = re.sub(r"\\[,;:! ]|\\quad|\\qquad", " ", text)
-    text = re.sub(r"([_^])\{(\w{1,3}|[-−]\w{1,2})\}", r"\1\2", text)  # b_{j-i} is not b_j - i
+    text = re.sub(r"([_^])\{(\w{1,3}|[-−]\w{1,2}|[A-Za-z]+)\}", r"\1\2", text)  # b_{j-i} is not b_j - i
     return " ".join(text.replace("$", "").replace("\\", "").split())
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from schoenbat_theory.markup import decimal, inline_math
 from schoenbat_theory.propositions import Evidence
 from schoenbat_theory.results import Outcome, Report
 
-__all__ = ["Section", "page", "render", "save", "save_figures", "write_folder"]
+__all__ = ["Gallery", "Section", "page", "render", "save", "save_figures", "write_folder"]
 
 VERDICTS = {  # verdict: (sign, what it means and what it does not)
     "proved": ("∎", "Decided by enumeration or algebra, in the cases that the check names; no sampling is involved."),
@@ -69,8 +69,41 @@ class Section:
         return f"{self.anchor} {next(i for i, one in enumerate(everything) if one is evidence)}"
 
 
-def page(report: Report) -> str:
-    """Return ``report`` as one self-contained HTML page.
+class Gallery:
+    """The pictures of one run of pages and files: each is drawn once, however often it is shown."""
+
+    def __init__(self) -> None:
+        self._drawn: dict[int, tuple[Evidence, plots.Drawing | str]] = {}
+
+    def draw(self, evidence: Evidence) -> plots.Drawing | str:
+        """Return the picture of ``evidence``, or why there is none.
+
+        Whatever a user's data does to matplotlib: the numbers must not be lost with the picture.
+        """
+        if id(evidence) not in self._drawn:
+            found: plots.Drawing | str
+            try:
+                found = plots.draw(evidence)
+            except Exception as reason:
+                found = str(reason) if isinstance(reason, ValueError) else f"{type(reason).__name__}: {reason}"
+            self._drawn[id(evidence)] = evidence, found  # kept alive, so that no other has its id
+        return self._drawn[id(evidence)][1]
+
+    def show(self, evidence: Evidence, key: str) -> Markup:
+        """Return the picture as an element of a page; ``key`` as no other element there has it."""
+        found = self.draw(evidence)
+        if isinstance(found, str):
+            return Markup("<p>This figure cannot be drawn. {}</p>").format(found)
+        return Markup(found.element(key))
+
+    def files(self, named: Mapping[str, Evidence]) -> dict[str, str]:
+        """Return file name -> SVG of what is ``named``, without what cannot be drawn."""
+        drawn = {name: self.draw(evidence) for name, evidence in named.items()}
+        return {f"{name}.svg": found.file() for name, found in drawn.items() if not isinstance(found, str)}
+
+
+def page(report: Report, gallery: Gallery | None = None) -> str:
+    """Return ``report`` as one self-contained HTML page, with pictures from ``gallery`` or drawn for it.
 
     The same report gives the same text, apart from seconds and the description of the machine. A figure
     that cannot be drawn is replaced by the reason.
@@ -88,6 +121,7 @@ def page(report: Report) -> str:
         sections.append(Section(anchor, outcome, [e for e in outcome.evidence if e.kind != "data"], data))
     return render(
         "report.html.j2",
+        gallery or Gallery(),
         report=report,
         sections=sections,
         chapters=chapters(report),
@@ -97,9 +131,9 @@ def page(report: Report) -> str:
     )
 
 
-def render(template: str, **names: Any) -> str:
+def render(template: str, gallery: Gallery, **names: Any) -> str:
     """Return one of the templates of this package as text, filled with ``names`` and the description of the machine."""
-    return _environment().get_template(template).render(machine=_machine(), **names)
+    return _environment().get_template(template).render(figure=gallery.show, machine=_machine(), **names)
 
 
 def save(report: Report, folder: str | os.PathLike[str]) -> list[Path]:
@@ -108,17 +142,21 @@ def save(report: Report, folder: str | os.PathLike[str]) -> list[Path]:
     Everything is made before anything is written, so that a failure leaves the old files as they were;
     figures of an earlier run are removed.
     """
-    texts = {"verify.json": report.to_json(), "report.html": page(report)}
-    return write_folder(texts | {f"figures/{name}": text for name, text in _figures(report).items()}, folder)
+    gallery = Gallery()
+    texts = {"verify.json": report.to_json(), "report.html": page(report, gallery)}
+    return write_folder(texts, gallery.files(_named(report)), folder)
 
 
-def write_folder(texts: Mapping[str, str], folder: str | os.PathLike[str]) -> list[Path]:
-    """Write ``texts``, path -> text, into ``folder`` and its figures/, of which older figures go; return the paths."""
+def write_folder(texts: Mapping[str, str], figures: Mapping[str, str], folder: str | os.PathLike[str]) -> list[Path]:
+    """Write ``texts``, name -> text, into ``folder`` and ``figures`` into its figures/, of which older ones go.
+
+    Returns the paths.
+    """
     folder = Path(folder)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     for old in (folder / "figures").glob("*.svg"):
         old.unlink()
-    return _written(texts, folder)
+    return [*_written(texts, folder), *_written(figures, folder / "figures")]
 
 
 def save_figures(report: Report, folder: str | os.PathLike[str]) -> list[Path]:
@@ -128,33 +166,20 @@ def save_figures(report: Report, folder: str | os.PathLike[str]) -> list[Path]:
                  cannot be drawn is left out; the page says why.
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
-    return _written(_figures(report), Path(folder))
+    return _written(Gallery().files(_named(report)), Path(folder))
 
 
-def _figures(report: Report) -> dict[str, str]:
-    """Return the SVG files of all figures that can be drawn, by file name."""
-    files: dict[str, str] = {}
+def _named(report: Report) -> dict[str, Evidence]:
+    """Return the evidence that has a figure, by the name of its file."""
+    named: dict[str, Evidence] = {}
     taken: set[str] = set()
     for outcome in report.outcomes:
         for evidence in outcome.evidence:
             if evidence.figure is not None:
                 stem = unused(f"{slug(outcome.proposition.id)}-{slug(evidence.name).lower()}", taken)
                 taken.add(stem.lower())
-                text, _ = _drawn(plots.svg_file, evidence, stem)
-                if text is not None:
-                    files[f"{stem}.svg"] = text
-    return files
-
-
-def _drawn(draw: Callable[[Evidence, str], str], evidence: Evidence, key: str) -> tuple[str | None, str]:
-    """Return (the figure, "") or (None, why it cannot be drawn).
-
-    Whatever a user's data does to matplotlib: the numbers must not be lost with the picture.
-    """
-    try:
-        return draw(evidence, key), ""
-    except Exception as reason:
-        return None, str(reason) if isinstance(reason, ValueError) else f"{type(reason).__name__}: {reason}"
+                named[stem] = evidence
+    return named
 
 
 def _written(texts: Mapping[str, str], folder: Path) -> list[Path]:
@@ -172,18 +197,13 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     found.filters |= {"prose": _prose, "interval": _interval, "decimal": decimal, "count": "{:,}".format}
-    found.globals |= {"figure": _figure, "width": _width, "reading": plots.reading, "undrawn": undrawn}
+    found.globals |= {"width": _width, "reading": plots.reading, "undrawn": undrawn}
     return found
 
 
 def _prose(text: str) -> Markup:
     """Return a proposition's text as HTML; a web address loses its scheme, since the page names none."""
     return Markup(inline_math(re.sub(r"https?://", "", text)))
-
-
-def _figure(evidence: Evidence, key: str) -> Markup:
-    text, reason = _drawn(lambda one, name: plots.svg(one, key=name), evidence, key)
-    return Markup("<p>This figure cannot be drawn. {}</p>").format(reason) if text is None else Markup(text)
 
 
 def _width(evidence: Evidence) -> float | None:

@@ -25,7 +25,7 @@ from schoenbat_theory.arrays import (
     to_host,
 )
 
-__all__ = ["post_scale", "pre_scale", "pre_scale_named", "unit_norm"]
+__all__ = ["post_scale", "pre_scale", "pre_scale_named", "unit_norm", "unit_norm_named"]
 
 
 def pre_scale(x: Array, *, key_mask: Array | None = None) -> Array:
@@ -79,7 +79,6 @@ def pre_scale_named(name: str, x: Array, key_mask: Array | None = None) -> Array
     return centred / xp.where(constant, xp.ones_like(length), length)
 
 
-@np.errstate(all="ignore")  # infinite entries are found in the lengths
 def unit_norm(x: Array) -> Array:
     """Divide every token by its length, x / ||x||, as attention with normalised queries and keys does.
 
@@ -93,14 +92,20 @@ def unit_norm(x: Array) -> Array:
     >>> unit_norm(np.array([[3.0, 4.0]])).round(4)
     array([[0.6, 0.8]])
     """
-    xp = check_floating(x=x)
+    return unit_norm_named("x", x)
+
+
+@np.errstate(all="ignore")  # infinite entries are found in the lengths
+def unit_norm_named(name: str, x: Array) -> Array:
+    """Return `unit_norm` of ``x``, which errors call ``name``, as the caller knows it."""
+    xp = check_floating(**{name: x})
     if x.ndim < 2 or x.shape[-1] == 0:
-        raise ValueError(f"x: expected shape (..., n, d), d >= 1, found {tuple(x.shape)}")
+        raise ValueError(f"{name}: expected shape (..., n, d), d >= 1, found {tuple(x.shape)}")
     unit, largest = _by_the_largest(x)
     if not bool(xp.all(xp.isfinite(largest) & (largest > 0))):
-        check_finite(x=x)
+        check_finite(**{name: x})
         token = tuple(int(i) for i in np.argwhere(to_host(largest)[..., 0] == 0)[0])
-        raise ValueError(f"x: token {token} is zero, and has no direction to keep; leave it out")
+        raise ValueError(f"{name}: token {token} is zero, and has no direction to keep; leave it out")
     return unit / xp.sqrt(xp.sum(unit * unit, axis=-1, keepdims=True))
 
 

@@ -112,7 +112,7 @@ class Timings:
         for scene in dict.fromkeys(cell.scene for cell in self.cells):
             for one in self.figures(scene):
                 stem = slug(f"{scene} {one.name}")
-                texts[f"figures/{stem}.svg"] = plots.svg_file(one, stem)
+                texts[f"figures/{stem}.svg"] = plots.draw(one).file()
         (folder / "figures").mkdir(exist_ok=True)
         for old in (folder / "figures").glob("*.svg"):
             old.unlink()

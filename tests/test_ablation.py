@@ -1,5 +1,6 @@
 """The ablation of scaling: closed forms against draws, fits against what nothing can beat."""
 
+import functools
 import json
 import math
 
@@ -8,15 +9,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from schoenbat_theory.attention import kernel_attention, softmax_attention
+from schoenbat_theory.attention import feature_attention, kernel_attention, softmax_attention
 from schoenbat_theory.attention.schoenbat import prepare
-from schoenbat_theory.compare.ablation import ablate_scaling
+from schoenbat_theory.compare import ablation
+from schoenbat_theory.compare.first_order import first_order
 from schoenbat_theory.compare.post import BETAS, post_scaling
 from schoenbat_theory.compare.words import scaling_sentences, span
 from schoenbat_theory.features import RandomMaclaurin
 from schoenbat_theory.scaling import post_scale
 
 UNIT = 2.0**-53
+
+
+ablate_scaling = functools.partial(ablation.ablate_scaling, workers=1)
 
 
 def heads(n=24, d=4, count=2, seed=0):
@@ -85,14 +90,52 @@ def test_the_prediction_is_the_double_sum_over_the_covariances():
     assert row.predicted == pytest.approx(math.sqrt(square) / np.linalg.norm(out), rel=1e-9)
 
 
+def test_what_is_measured_is_that_of_the_draws_at_their_addresses():
+    heads_of = heads(n=20)
+    q, k, v = (x[1] for x in heads_of)
+    row = ablate_scaling(*heads_of, width=64, draws=3, seed=5).of("released")[1]
+    a, b = prepare(q, k)
+    exact, softmax = kernel_attention(a, b, v, "exp"), softmax_attention(q, k, v)
+    some = [0, 3, 5, 8, 11, 14, 16, 19]  # 8 of 20 queries, evenly spaced
+    law, squares, distances = RandomMaclaurin("exp", 64, "released"), [], []
+    for draw in range(3):
+        rng = np.random.default_rng(np.random.SeedSequence(5, spawn_key=(1, draw)))
+        out = feature_attention(a, b, v, law.draw(4, rng))
+        squares.append((np.linalg.norm(out[some] - exact[some]) / np.linalg.norm(exact[some])) ** 2)
+        distances.append(np.linalg.norm(out - softmax) / np.linalg.norm(softmax))
+    assert row.measured == pytest.approx(math.sqrt(np.mean(squares)), rel=1e-9)
+    assert row.total == pytest.approx(np.median(distances), rel=1e-9)
+
+
 def test_features_needed_give_the_error_that_they_are_needed_for(found):
     for row in found.of("released"):
+        tenth = ablate_scaling(*heads(), width=row.output_features, draws=1).of("released")
+        again = next(one for one in tenth if one.head == row.head)
+        assert again.predicted <= 0.1 * (1 + 1e-12)
+        assert again.predicted > 0.09
         needed = ablate_scaling(*heads(), width=row.matching_features, draws=1).of("released")
         again = next(one for one in needed if one.head == row.head)
         assert again.predicted <= row.mean_of_target * (1 + 1e-12)
         assert again.predicted > row.mean_of_target * math.sqrt(
             (row.matching_features - 2) / (row.matching_features - 1)
         ) * (1 - 1e-12)
+
+
+def test_the_variance_of_the_denominator_is_that_of_the_sum_of_all_estimates():
+    q, k, v = heads(n=6, count=1)
+    q, k = prepare(q[0], k[0])
+    law = RandomMaclaurin("exp", 2, "released")
+    expected = np.mean(law.row_covariance(q, k).sum(axis=(-1, -2)) / np.exp(q @ k.T).sum(axis=1) ** 2)
+    assert first_order(law, q, k, v[0])[1] == pytest.approx(expected, rel=1e-9)
+
+
+def test_trust_begins_where_the_relative_variance_of_the_denominator_is_one_in_25():
+    q, k, v = heads(n=8, count=1)
+    variance = first_order(RandomMaclaurin("exp", 2, "released"), *prepare(q[0], k[0]), v[0])[1]
+    least = 1 + math.ceil(25 * variance)
+    assert variance > 1 / 25  # else no width is too small
+    assert ablate_scaling(q, k, v, width=least, draws=1).of("released")[0].trusted
+    assert not ablate_scaling(q, k, v, width=least - 1, draws=1).of("released")[0].trusted
 
 
 def test_no_prediction_is_trusted_where_the_denominator_may_vanish():
@@ -123,6 +166,10 @@ def test_the_same_seed_gives_the_same_numbers_and_another_one_others(found):
     assert ablate_scaling(*heads(), width=64, draws=4, seed=2).rows != found.rows
 
 
+def test_the_number_of_workers_changes_no_number(found):
+    assert ablate_scaling(*heads(), width=64, draws=4, seed=1, workers=2).rows == found.rows
+
+
 def test_a_setting_without_attention_is_left_out():
     rows = ablate_scaling(*(3 * heads()), kernel="inv", width=16, draws=1)
     assert {row.setting for row in rows.rows} == {"unit", "released"}
@@ -147,6 +194,15 @@ def test_one_key_leaves_nothing_to_scale():
     rows = ablate_scaling(q, k, v, width=2, draws=1)
     assert max(rows.values("released", "mean_of_softmax")) < 1e-12
     assert rows.to_html().startswith("<!doctype html>")
+
+
+def test_keys_that_are_all_alike_leave_no_error_and_sentences_without_ratios():
+    q, k, v = heads(n=12)
+    rows = ablate_scaling(q, np.broadcast_to(k[:, :1], k.shape), v, width=8, draws=2)
+    assert max(rows.values("unit", "predicted")) < 1e-7
+    text = " ".join(sentence for part in scaling_sentences(rows).values() for sentence in part)
+    assert "measured over predicted" not in text
+    assert "nearer by nothing" in text
 
 
 @pytest.mark.parametrize(
@@ -199,7 +255,7 @@ def test_an_output_without_queries_restores_the_best_row_and_no_more():
     target = np.random.default_rng(0).normal(size=(9, 2)) + 1
     left = post_scaling(np.ones((9, 2)), target)
     assert left.gamma == pytest.approx(left.constant, rel=1e-12)
-    assert left.monotone <= left.constant
+    assert left.monotone == pytest.approx(left.constant, rel=1e-12)
     assert left.spread == pytest.approx(0, abs=1e-14)
     assert left.bound == pytest.approx(left.constant, rel=1e-12)
 
@@ -235,6 +291,12 @@ def test_the_floor_of_monotone_functions_is_that_of_all_of_them_by_hand():
     assert post_scaling(a, target).constant == pytest.approx(math.sqrt(6) / 3, rel=1e-12)
 
 
+def test_entries_that_agree_keep_agreeing_in_the_floor():
+    for sign in (1, -1):
+        found = post_scaling(np.array([[1.0], [1.0], [2.0]]), np.array([[0.0], [sign * 2.0], [sign * 5.0]]))
+        assert found.monotone == pytest.approx(math.sqrt(2 / 29), rel=1e-12)
+
+
 @pytest.mark.parametrize(
     ("a", "target"), [(np.ones((3, 2)), np.ones((3, 1))), (np.ones(3), np.ones(3)), (np.ones((3, 2)), np.zeros((3, 2)))]
 )
@@ -258,6 +320,24 @@ def test_sentences_hold_the_numbers(found):
         assert span(found.values("released", name)) in text
     assert "nan" not in text
     assert "inf" not in text.replace("information", "")
+
+
+def test_shares_are_of_what_they_are_said_to_be_of(found):
+    text = " ".join(sentence for part in scaling_sentences(found).values() for sentence in part)
+
+    def shares(values):
+        return "{:.1f} to {:.1f} %".format(*(100 * pick(values) for pick in (min, max))).replace("-", "−")
+
+    for setting in ("unit", "released"):
+        nearer = [1 - row.distance / row.mean_of_softmax for row in found.of(setting)]
+        assert f"nearer than the mean of V by {shares(nearer)}" in text
+    kept = [
+        (row.distance - row.exact_restored.constant) / (row.distance - row.exact_restored.gamma)
+        for row in found.of("released")
+    ]
+    assert f"of what γ restores, {shares(kept)} needs no attention" in text
+    trusted = [row.measured / row.predicted for row in found.rows if row.trusted]
+    assert f"measured over predicted is {span(trusted)} in the {len(trusted)} of 6 cases" in text
 
 
 def test_a_span_of_one_number_is_one_number():

@@ -30,6 +30,7 @@ ROOF = [
     ["cells"],
     ["cluster", "sweep"],
     ["verify", "compare", "benchmark", "power", "lab", "site"],
+    ["commands"],
     ["cli", "__main__"],
 ]
 WING = (

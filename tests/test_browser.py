@@ -71,7 +71,7 @@ def test_the_pages_of_compare_fit_too_and_their_pictures_stay_readable(name, tmp
     if name == "compare":
         text, pictures, formulas = st.compare(*x, kernels=["exp"], widths=[8], draws=2, workers=1).to_html(), 5, 3
     else:
-        text, pictures, formulas = st.ablate_scaling(*x, width=16, draws=2).to_html(), 1, 8
+        text, pictures, formulas = st.ablate_scaling(*x, width=16, draws=2, workers=1).to_html(), 1, 8
     phone, desk = measured(text, tmp_path)
     for frame in (phone, desk):
         assert frame["scroll"] <= frame["client"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import sys
@@ -14,7 +15,9 @@ import schoenbat_theory as st
 from schoenbat_theory.activations import Head
 from schoenbat_theory.cells import CheckError
 from schoenbat_theory.compare import Comparison, costs
-from schoenbat_theory.compare.results import Result, Row, median
+from schoenbat_theory.compare.clock import clocked
+from schoenbat_theory.compare.results import Result, median
+from schoenbat_theory.compare.rows import Row
 from schoenbat_theory.compare.table import sentence
 from schoenbat_theory.compare.targets import problem
 from schoenbat_theory.loading import load_maps
@@ -201,8 +204,18 @@ def test_landmarks_are_counted_product_by_product():
     assert costs.nystromformer(sizes, c, 6) == ((n + m) * d + softmaxes + 6 * 4 * c**3 + c * c * e) / n
     grams = (n + m) * c * (d + 1) + c * c * (d + 1)
     products = (n + m) * c * e
-    assert costs.nystrom(sizes, c, 6) == (grams + products + 6 * 4 * c**3 + 2 * c * c * e) / n
+    assert costs.nystrom(sizes, c, 6) == (grams + products + 6 * 4 * c**3 + c * c * e) / n
     assert costs.nystrom(sizes, c, None) == (grams + products + 4.5 * c**3 + 2 * c * c * e) / n
+    assert costs.root(sizes, c) == (c * c * (d + 1) + 4.5 * c**3 + c**3) / n
+
+
+def test_the_root_of_landmarks_is_counted_as_it_cannot_be_made_beforehand():
+    (result,) = of(small(methods=["random landmarks"]), "random landmarks", width=8, head="head 0")
+    q, k, _ = (x[0] for x in heads())
+    a, b = scaled("unit", q, k)
+    phi = st.feature_maps()["random landmarks"]("exp", D, 8).fit(a, b).draw(D, 0)
+    of_rows = 2 * (phi.multiply_adds + 8 * (E + 1))
+    assert result.multiply_adds == pytest.approx(of_rows + (8 * 8 * (D + 1) + 5.5 * 8**3) / N, rel=1e-12)
 
 
 def test_queries_and_keys_that_are_not_as_many_are_both_counted():
@@ -220,6 +233,10 @@ def test_a_budget_gives_the_largest_width_that_fits():
     (limit,) = budget
     reference = np.mean([one.multiply_adds for one in of(comparison, "random Maclaurin", width=32)])
     assert 0.5 * reference < limit < 2 * reference
+    rng, law = stream(0, "compare", "budget", "32"), st.RandomMaclaurin("exp", 32)
+    phis = [law.draw(D, rng) for _ in range(64)]
+    costs_of = [2 * (phi.multiply_adds + phi.merged(np.ones((1, D))).shape[-1] * (E + 1)) for phi in phis]
+    assert limit == pytest.approx(np.mean(costs_of), rel=1e-12)
     fitting = [one for one in comparison.results if one.basis == "multiply-adds"]
     assert {one.method for one in fitting} == set(METHODS)
     assert all(one.multiply_adds <= limit for one in fitting)
@@ -264,7 +281,8 @@ def test_a_map_of_zeros_has_no_error_and_no_skill():
     (result,) = of(comparison, "planted")
     assert result.errors == (None, None, None)
     assert (result.error, result.skill, result.interval) == (None, None, (None, None))
-    assert "none of 1 methods of up to 4 features is better than the means of V" in comparison.sentences()["unit exp"]
+    said = comparison.sentences()["unit exp"]
+    assert said.endswith("with kernel exp, planted of up to 4 features or landmarks is no better than the means of V.")
     assert "undefined" in comparison.table()
 
 
@@ -273,8 +291,9 @@ def test_a_map_that_ignores_its_token_is_no_better_than_the_mean():
     (result,) = of(comparison, "planted")
     (mean,) = of(comparison, "mean of the values")
     assert result.error == pytest.approx(mean.error, rel=1e-12)
-    assert result.skill <= 1e-12
+    assert result.skill == min(0.0, 1 - mean.error / min(one.error for one in comparison.results if one.head == "head 0" and one.target == "unit exp" and one.method in MEANS))  # fmt: skip
     assert result.nonpositive == 0
+    assert any("unit exp, head 0: the error is that of the mean" in one and one.endswith("for planted.") for one in comparison.remarks())  # fmt: skip
 
 
 def test_a_biased_map_has_negative_skill():
@@ -353,6 +372,21 @@ def test_a_law_with_a_fit_is_fitted_to_the_head():
     assert result.fit_seconds > 0
 
 
+def test_a_fit_sees_queries_and_keys_in_this_order_as_the_target_uses_them():
+    seen = []
+
+    class Asks:
+        def fit(self, q: np.ndarray, k: np.ndarray) -> Law:
+            seen.append((q, k))
+            return Law(lambda x: np.ones((len(x), 4)))
+
+    small(*heads(1, n=20), methods=["asks"], maps={"asks": lambda kernel, dim, n_features: Asks()}, widths=[8])
+    q, k, _ = (x[0] for x in heads(1, n=20))
+    for setting in ("raw", "unit", "released"):
+        a, b = scaled(setting, q, k)
+        assert any(len(x) == 20 and np.allclose(x, a) and np.allclose(y, b) for x, y in seen)
+
+
 def test_landmarks_that_are_too_many_do_not_enter():
     comparison = small(methods=["random landmarks", "Nyströmformer"], widths=[20, 24])
     assert {one.width for one in of(comparison, "random landmarks")} == {20}
@@ -398,24 +432,115 @@ def test_rows_hold_the_median_and_the_worst_head(found):
     assert row.skill == pytest.approx(np.mean([one.skill for one in results]))
 
 
-def row(method: str, skill: float | None, width: int = 8, family: str = "a") -> Row:
+def test_a_row_counts_an_undefined_head_as_the_worst_and_takes_means_and_medians_where_it_says(found):
+    (first, second) = of(found, "trigonometric", width=16)
+    changed = [
+        dataclasses.replace(first, nonpositive=0.5, multiply_adds=10.0, features=10, skill=0.5),
+        dataclasses.replace(second, nonpositive=0.0, multiply_adds=30.0, features=20, skill=None),
+    ]
+    (row,) = dataclasses.replace(found, results=tuple(changed)).rows()
+    assert (row.nonpositive, row.multiply_adds, row.features) == (0.25, 20.0, 15)
+    assert (row.skill, row.heads, row.wins, row.better) == (None, 2, 1, False)
+
+
+def test_the_weighted_mean_has_the_weights_of_the_kernel_of_its_target():
+    comparison = small(*heads(1), kernels=["inv"], methods=["Taylor, degree 1"])
+    q, k, v = (x[0] for x in heads(1))
+    a, b = scaled("unit", q, k)
+    answer = st.kernel_attention(a.mean(axis=0, keepdims=True), b, v, "inv")
+    (result,) = of(comparison, "weighted mean of the values", "unit inv")
+    exact = st.kernel_attention(a, b, v, "inv")
+    assert result.error == pytest.approx(relative(np.broadcast_to(answer, exact.shape), exact), rel=1e-9)
+
+
+def row(method: str, wins: int, width: int = 8, family: str = "a", heads: int = 1, skill: float = 0.0) -> Row:
     return Row(
-        "raw exp", "raw", "exp", method, family, width, "width", width, 1.0, 0.5, 0.5, skill, 0.0, None, None, None
-    )
+        "raw exp", "raw", "exp", method, family, width, "width", width, 1.0, 0.5, 0.5, skill, 0.0, None, None, None, heads, wins
+    )  # fmt: skip
 
 
 def test_the_sentence_says_who_is_no_better_than_the_means():
     start = "On these heads, as trained, with kernel exp, "
-    base = row("mean", 0.0, family="baseline")
-    assert sentence("raw exp", [base, row("a", 0.0), row("b", None)]) == (
-        f"{start}none of 2 methods of up to 8 features is better than the means of V."
+    base = row("mean", 0, family="baseline")
+    assert sentence("raw exp", [base, row("a", 0), row("b", 0)]) == (
+        f"{start}none of 2 methods of up to 8 features or landmarks is better than the means of V."
     )
-    assert sentence("raw exp", [base, row("a", 0.1), row("b", -1.0), row("b", 0.2, 16)]) == (
-        f"{start}each of 2 methods of up to 16 features is better than the means of V."
+    assert sentence("raw exp", [base, row("a", 1), row("b", 0), row("b", 1, 16)]) == (
+        f"{start}each of 2 methods of up to 16 features or landmarks is better than the means of V."
     )
-    assert sentence("raw exp", [base, row("a", 0.1), row("b, c", -1.0), row("d", -0.1)]) == (
-        f"{start}2 of 3 methods of up to 8 features are no better than the means of V: b, c; d."
+    assert sentence("raw exp", [base, row("a", 1), row("b, c", 0), row("d", 0)]) == (
+        f"{start}2 of 3 methods of up to 8 features or landmarks are no better than the means of V: b, c; d."
     )
+    assert sentence("raw exp", [base]) == f"{start}no method was measured beside the means of V."
+
+
+def test_the_sentence_counts_heads_and_half_of_them_are_not_most():
+    start = "On these heads, as trained, with kernel exp, "
+    rows = [row("a", 5, heads=8), row("b", 4, heads=8, skill=0.2)]  # whatever the median of the skill is
+    assert sentence("raw exp", rows) == (
+        f"{start}1 of 2 methods of up to 8 features or landmarks is no better than the means of V on half of the heads or more: b."
+    )
+    assert sentence("raw exp", rows[:1]).endswith(
+        "a of up to 8 features or landmarks is better than the means of V on most heads."
+    )
+    assert sentence("raw exp", [row("b", 8, heads=8), *rows[:1]]).endswith(
+        "is better than the means of V on most heads."
+    )
+    assert sentence("raw exp", [row("b", 4, heads=8), row("c", 0, heads=8)]).endswith(
+        "none of 2 methods of up to 8 features or landmarks is better than the means of V on most heads."
+    )
+
+
+def test_remarks_name_what_is_fitted_and_what_costs_more_than_exact_attention_against_any_target(found):
+    assert not any(one.startswith("Fitted") for one in found.remarks())
+    comparison = small(*heads(1), methods=["positive, tilted", "trigonometric"])
+    (fitted,) = (one for one in comparison.remarks() if one.startswith("Fitted"))
+    assert "anything is drawn: positive, tilted. That is" in fitted
+    dear = {one.method: one.multiply_adds for one in comparison.results if one.method == "trigonometric"}
+    exact = comparison.targets[0].multiply_adds
+    raised = [
+        dataclasses.replace(one, multiply_adds=exact - (one.target != "raw exp")) if one.method in dear else one
+        for one in comparison.results
+    ]
+    said = [one for one in dataclasses.replace(comparison, results=tuple(raised)).remarks() if "some width" in one]
+    assert len(said) == 1
+    assert "trigonometric" in said[0]
+    assert said[0].startswith(f"Exact attention takes {exact:,.0f} multiply-adds")
+
+
+def test_one_token_leaves_nothing_to_tell_a_method_from_the_means():
+    comparison = small(*heads(1, n=1, m=1))
+    divided = [one for one in comparison.results if one.setting != "gaussian"]
+    assert max(one.error for one in divided) < 1e-12
+    assert {one.skill for one in divided} == {0.0}
+    assert comparison.sentences()["unit exp"].endswith(
+        "none of 4 methods of up to 16 features or landmarks is better than the means of V."
+    )
+    assert not any("the error is that of the mean" in one for one in comparison.remarks())
+
+
+def test_gaussian_weights_that_overflow_are_undefined_for_what_they_are():
+    q, k, v = heads(1)
+    comparison = small(1e90 * q, 1e90 * k, v, methods=["trigonometric, Gaussian", "Taylor, degree 1"])
+    assert of(comparison, "Taylor, degree 1")
+    assert all("radius" not in one.undefined for one in comparison.targets)
+
+
+def test_what_is_not_random_is_drawn_once_whatever_the_numbers_of_queries_and_keys():
+    (result,) = of(small(*heads(1, n=3, m=20), methods=["Taylor, degree 1"]), "Taylor, degree 1", width=8)
+    assert len(result.errors) == 1
+
+
+def test_each_time_is_that_of_its_own_method_and_the_least_of_its_runs(monkeypatch):
+    clock = sys.modules[clocked.__module__]
+    monkeypatch.setattr(clock, "_turns", lambda runs: [float(i) for i in range(len(runs))])
+    comparison = small(*heads(1), methods=["trigonometric"])
+    assert {one.seconds for one in comparison.targets} == {0.0}
+    assert [one.seconds for one in comparison.results if one.target == "unit exp"] == [1.0, 2.0, 3.0, 4.0, 5.0]
+    monkeypatch.undo()
+    now = iter([0.0, 5.0, 5.0, 7.0, 7.0, 10.0])  # one run of 5 seconds, one of 2, one of 3
+    monkeypatch.setattr(clock.time, "perf_counter", lambda: next(now))
+    assert clock._turns([lambda: None]) == [2.0]
 
 
 def test_trigh_is_exp_and_said_once():
@@ -454,3 +579,10 @@ def bad_token() -> list[np.ndarray]:
 def test_bad_input_is_named(arrays, options, message):
     with pytest.raises((ValueError, TypeError), match=message):
         small(*arrays, **options)
+
+
+def test_a_map_wider_than_every_width_asked_for_enters_at_its_own(rng):
+    q, k, v = rng.normal(size=(3, 1, 16, 4))
+    found = st.compare(q, k, v, kernels=["exp"], widths=[8], methods=["Taylor, degree 1", "Taylor, degree 2"], workers=1)
+    widths = {(one.method, one.width, one.features) for one in found.results if one.basis == "width" and one.features}
+    assert widths == {("Taylor, degree 1", 8, 5), ("Taylor, degree 2", None, 15)}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import re
 import xml.etree.ElementTree as ElementTree
 
@@ -68,7 +69,7 @@ def comparison(targets=TARGETS, heads=HEADS):
 @pytest.fixture(scope="module")
 def ablation():
     x = np.random.default_rng(0).normal(size=(3, 2, 12, 4))
-    return ablate_scaling(*x, width=16, draws=2)
+    return ablate_scaling(*x, width=16, draws=2, workers=1)
 
 
 @pytest.fixture(scope="module")
@@ -184,6 +185,7 @@ def test_both_pictures_of_a_target_name_every_method_once():
     assert cost["series"]["Taylor, degree 1"]["x"] != width["series"]["Taylor, degree 1"]["x"] == [33]
     assert width["series"]["trigonometric"]["x"] == [64, 256, 1024]
     assert width["levels"] == pytest.approx(BASELINES)
+    assert cost["limits"] == {"exact attention": 100.0}
 
 
 def test_bands_go_from_the_best_head_to_the_worst():
@@ -192,6 +194,30 @@ def test_bands_go_from_the_best_head_to_the_worst():
     at_64 = [r.error for r in one.results if (r.method, r.width) == ("positive, orthogonal", 64)]
     assert (series["lower"][0], series["error"][0], series["upper"][0]) == (min(at_64), np.median(at_64), max(at_64))
     assert series["strong"]
+
+
+def test_what_is_no_better_than_the_best_baseline_is_shaded():
+    figure = overview(comparison())
+    for ax, panel in zip(plots.plot(figure).figure.axes, figure.figure["panels"], strict=True):
+        (shade,) = ax.patches
+        low, high = (shade.get_y(), shade.get_y() + shade.get_height())
+        assert low == pytest.approx(max(min(panel["levels"].values()), ax.get_ylim()[0]))
+        assert high == pytest.approx(ax.get_ylim()[1])
+
+
+def test_what_is_not_to_be_believed_is_a_dash_in_the_table(ablation):
+    rows = rows_of(pages.scaling_page(ablation), "Head by head")
+    assert {row.trusted for row in ablation.rows} == {True, False}
+    assert [row[5] == "–" for row in rows] == [not row.trusted for row in ablation.rows]
+
+
+def test_a_line_of_dots_with_missing_numbers_has_no_median(ablation):
+    one = scaling_picture(ablation)
+    panel = {"title": "", "x_label": "", "groups": {"a": [1, 2, 3], "b": [1, math.inf, 3]}, "log": True, "marked": []}
+    ax = plots.plot(dataclasses.replace(one, figure={"plot": "dots", "panels": [panel]}))
+    strokes = [line for line in ax.lines if line.get_linewidth() == 1.8]
+    assert [list(line.get_xdata()) for line in strokes] == [[2.0, 2.0]]
+    assert [text.get_text() for text in ax.texts if "without" in text.get_text()] == ["1 without a number"]
 
 
 def test_the_overview_needs_both_settings():
@@ -203,6 +229,9 @@ def test_the_overview_needs_both_settings():
 def test_the_picture_of_the_ablation_has_a_dot_per_head(ablation):
     for panel in scaling_picture(ablation).figure["panels"]:
         assert {len(values) for values in panel["groups"].values()} == {2}
+    *_, left = scaling_picture(ablation).figure["panels"]
+    for name, place in {"nothing": "distance", "least with any γ and β ≥ 0": "exact_restored.monotone"}.items():
+        assert left["groups"][name] == ablation.values("released", place)
     text = text_of(plots.svg(scaling_picture(ablation)))
     assert "γ and β per channel" in text
 
@@ -218,6 +247,13 @@ def test_the_folder_holds_pages_documents_and_pictures_and_no_older_ones(tmp_pat
         "figures/unit-inv.svg", "figures/overview.svg", "figures/scaling.svg",
     }  # fmt: skip
     assert json.loads((tmp_path / "compare.json").read_text())["seed"] == 7
+
+
+def test_a_picture_is_drawn_once_for_its_page_and_its_file(tmp_path, ablation, monkeypatch):
+    drawn, draw = [], plots.draw
+    monkeypatch.setattr(plots, "draw", lambda evidence: drawn.append(evidence.name) or draw(evidence))
+    pages.save(comparison(("released exp",)), tmp_path, ablation)
+    assert sorted(drawn) == ["pre-scaling and post-scaling", "target released exp"]
 
 
 def test_what_cannot_be_drawn_leaves_the_folder_as_it_was(tmp_path, ablation, monkeypatch):

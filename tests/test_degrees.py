@@ -250,6 +250,20 @@ def test_degrees_without_variance_have_one_feature_and_degrees_without_coefficie
     assert FixedDegrees.optimal("exp", 1, x, x).counts == (1,)
 
 
+def test_rounding_neither_makes_a_variance_nor_leaves_the_radius(rng):
+    for x, y in zip(*rng.normal(size=(2, 50, 1)), strict=True):  # signs leave nothing to chance, up to rounding
+        assert sum(FixedDegrees.optimal("exp", 64, x, y).counts) == 64
+    x = rng.normal(size=(500, 5))
+    x = x / np.linalg.norm(x, axis=-1, keepdims=True)
+    assert np.max(np.sum(x * x, axis=-1)) > 1
+    assert sum(FixedDegrees.optimal("sqrt", 64, x, x).counts) == 64
+
+
+def test_degrees_whose_cost_overflows_are_not_reached():
+    x = np.full((1, 4), math.sqrt(75))  # t = 300: squares of terms of e^t beyond float64
+    assert FixedDegrees.optimal("exp", 64, x, x).counts == (64,)
+
+
 @pytest.mark.parametrize("weights", WEIGHTS)
 def test_every_family_has_counts_that_it_can_draw(weights, rng):
     x, y = rng.normal(size=(2, 20, 4)) / 2
@@ -309,6 +323,12 @@ def test_fitted_counts_are_optimal_for_pairs_of_queries_and_keys(asarray, rng):
     # Of all 189 pairs the sample of 4096 sees nearly all: the counts are nearly those of all.
     assert abs(np.array(every.counts) - law.degrees.counts).max() <= 2
     assert PAIRS > 20 * 189
+
+
+def test_fitted_counts_are_always_the_same_for_the_same_arrays(rng):
+    q, k = rng.normal(size=(2, 50, 4))
+    first, again = (fit_counts("exp", 1 << 14, "rademacher", q, k).degrees for _ in range(2))
+    assert first == again
 
 
 def test_a_query_of_one_head_is_never_paired_with_a_key_of_another():

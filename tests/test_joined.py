@@ -180,6 +180,14 @@ def test_an_archive_that_is_no_draw_is_refused(tmp_path, change):
     assert "part.npz" not in str(raised.value)
 
 
+def test_constants_of_other_maps_are_refused_without_picks(tmp_path):
+    path = tmp_path / "phi.npz"
+    phi = RandomMaclaurin("exp", 11, (3, 2, 0, 6), "srht").draw(3, 0, shape=(3,))
+    dataclasses.replace(phi, constants=phi.constants[:2]).save(path)
+    with pytest.raises(ValueError, match=r"phi\.npz: parts, picks and constants of the draw do not belong together"):
+        load_draw(path)
+
+
 def test_multiply_adds_are_those_of_parts_factors_and_the_linear_part():
     law = RandomMaclaurin("exp", 12, "h01", "gaussian")
     phi = law.draw(3, 0)

@@ -193,6 +193,53 @@ def test_the_cut_off_follows_the_dtype_of_the_argument(rng):
         assert ranks == [1, 2]
 
 
+@pytest.mark.parametrize(("kernel", "eta"), [("exp", 8.0), ("inv", 10 / 3)])
+def test_the_cut_off_is_the_rounding_of_an_entry_and_of_the_eigenvalues(kernel, eta):
+    """In units of u = 2^-24, of two landmarks: eta + c u, c = 2.
+
+    Gaussian: around the origin eta is (d + 4) u + 2 u. At r^2 = 1/4 of 1 / (1 - t) an inner product errs by u / 2, f by
+    its slope 16/9 times that, 2/3 u of f = 4/3, and is rounded: eta = 2 (2/3 + 1) u.
+    """
+    for units, rank in (((eta + 2) * 0.95, 1), ((eta + 2) * 1.1, 2)):
+        assert units > 1.1 * max(eta, 2)  # neither part alone would do
+        ratio = units * 2.0**-24
+        if kernel == "exp":  # eigenvalues 1 + g and 1 - g, g = e^(-r^2 / 2)
+            far = 2 * math.sqrt(math.atanh(ratio))
+            points = np.array([[0.0, 0.0], [far, 0.0]])
+        else:  # (f(r^2) - f(t)) / (f(r^2) + f(t)) is about (t - r^2) f' / 2 f at r^2
+            angle = math.acos(1 - ratio * 2 * (4 / 3) / (16 / 9) / 0.25)
+            points = 0.5 * np.array([[1.0, 0.0], [math.cos(angle), math.sin(angle)]])
+        phi = LandmarkDraw(st.get_kernel(kernel), points, "")
+        assert np.linalg.matrix_rank(phi._host(np.dtype("float32")).root) == rank
+
+
+def test_landmarks_far_from_the_origin_are_seen_from_their_mean():
+    """In float32, 1000 away, |x|^2 + |y|^2 - 2 <x, y> has no digit left; seen from the mean it has all."""
+    near = 2.0 * np.array([[0, 0], [1, 0], [0, 1], [1, 1], [3, 0]])
+    far = (near + 1000).astype(np.float32)
+    features, _ = LandmarkDraw(st.get_kernel("exp"), far.astype(np.float64), "").scaled(far)
+    exact = st.gaussian_gram(near, near)
+    bound = 6 * 5 * (100 + 8 * 2) * 2.0**-24 / np.linalg.eigvalsh(exact)[0]  # as `rounding` has it, entries at most 1
+    assert bound < 1e-3
+    assert np.max(np.abs(features @ features.T - exact)) <= bound
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_unit_vectors_are_on_the_boundary_in_their_own_dtype(asarray, rng, dtype):
+    """Rounded to float32 many are longer than 1 by more than float64 forgives."""
+    kernel, x = st.get_kernel("sqrt"), st.unit_norm(rng.normal(size=(8, 8)).astype(dtype))
+    assert np.max(np.sum(x.astype(np.float64) ** 2, axis=-1)) > 1
+    phi = LandmarkFeatures(kernel, 8).fit(x, x[:0]).draw(8, 0)
+    gap = gram(phi, asarray(x), asarray(x)) - kernel.gram(x, x)
+    # The slope of sqrt(1 - t) is infinite at the end: 2 d u inside the end it is sqrt(2 d u) less.
+    unit = float(np.finfo(dtype).eps) / 2
+    assert np.max(np.abs(gap)) <= 100 * math.sqrt(2 * 8 * unit)
+    with pytest.raises(ValueError, match=r"kernel sqrt needs finite \|t\| <= 1"):
+        phi(asarray(x * (1 + 40 * unit)))
+    with pytest.raises(ValueError, match=r"kernel sqrt needs finite \|t\| <= 1"):
+        LandmarkDraw(kernel, x * (1 + 40 * unit), "")(asarray(x / 2))
+
+
 @pytest.mark.parametrize(("kernel", "length"), [("inv", 0.9995), ("logi", 0.9995), ("sqrt", 1.0), ("inv", 0.5)])
 def test_the_cut_off_covers_what_rounding_does_to_the_gram_matrix(rng, kernel, length):
     """Close to a pole, or to the branch point of the root, f turns the rounding of an inner product into much more."""
@@ -267,8 +314,12 @@ def test_wrong_laws_and_points_are_refused(rng):
     with pytest.raises(ValueError, match=r"points: expected some to draw landmarks from, found none; fit\(q, k\)"):
         LandmarkFeatures("exp", 2).draw(3)
     law = LandmarkFeatures("exp", 2)
-    with pytest.raises(ValueError, match=r"q, k: expected \(..., n, d\), \(..., m, d\), found \(4, 3\), \(4, 2\)"):
+    with pytest.raises(
+        ValueError, match=r"q, k: expected \(..., n, d\), \(..., m, d\), d >= 1, found \(4, 3\), \(4, 2\)"
+    ):
         law.fit(x, x[:, :2])
+    with pytest.raises(ValueError, match=r"d >= 1, found \(4, 0\), \(4, 0\)"):
+        law.fit(x[:, :0], x[:, :0])
     with pytest.raises(ValueError, match="k: expected finite entries"):
         law.fit(x, np.full((4, 3), np.nan))
     with pytest.raises(ValueError, match="points: expected finite"):

@@ -376,6 +376,14 @@ def test_a_width_below_the_exact_part_is_refused():
         (lambda: RandomMaclaurin("exp", 4).draw(1, 0, shape=(2,))(np.ones((3, 1, 1))), r"draw \(2,\), x \(3,\)"),
         (lambda: RandomMaclaurin("exp", 4).draw(3, 0, shape=(-1,)), "shape: expected an int >= 0, found -1"),
         (lambda: RandomMaclaurin("exp", 4).mean(np.ones(2), np.ones(3)), "x, y: expected"),
+        *(
+            (make, f"{names}: finite, but their moments overflow float64")
+            for law in (RandomMaclaurin("exp", 4), RandomMaclaurin("exp", 4, (2, 2), "srht"))
+            for make, names in (
+                (lambda law=law: law.variance(np.full(2, 1e100), np.full(2, 1e100)), "x, y"),
+                (lambda law=law: law.row_covariance(np.full(2, 1e100), np.full((3, 2), 1e100)), "q, k"),
+            )
+        ),
         (lambda: RandomMaclaurin("exp", 4).estimates(np.ones(2), np.ones(3), rng=0, size=1), "x, y: expected"),
         (lambda: RandomMaclaurin("exp", 4).estimates(np.ones(()), np.ones(()), rng=0, size=1), "x, y: expected"),
         (
@@ -474,8 +482,30 @@ def test_with_counts_the_variance_is_that_of_the_sketches(weights):
         for n, count in enumerate(counts)
         if n and count
     ]
-    assert abs(float(law.variance(X, Y)) - math.fsum(parts)) <= 8 * U * math.fsum(parts)
+    # The factor a_n^2 is under the power, as a_n^(2/n): 3 roundings more of each base, n <= 4 times.
+    assert abs(float(law.variance(X, Y)) - math.fsum(parts)) <= 64 * U * math.fsum(parts)
     assert float(law.mean(X, Y)) == float(RandomMaclaurin("exp", 15, counts).mean(X, Y))
+
+
+@pytest.mark.parametrize("weights", WEIGHTS)
+def test_a_variance_is_exact_where_squares_of_coefficients_underflow_and_powers_overflow(weights):
+    x, counts = np.full(4, 3.5), (1, *[2] * 149)  # moments beyond 1e3, their powers beyond 1e447; 1 / 149! = 1e-261
+    law = RandomMaclaurin("exp", sum(counts), counts, weights)
+    a, s = Fraction(49**2), 0 if "gaussian" in weights else 4 * Fraction(7, 2) ** 4  # <x, x>^2 is A
+    kinds = [(1, 2 * a - s)] if weights.startswith("complex") else [(Fraction(1, 2), 3 * a - 2 * s)]  # C = P here
+    if weights == "srht":  # two of four rows
+        kinds.append((Fraction(1, 2), a - (2 * a - 2 * s) / 3))
+    series = lambda z: sum(z**n / Fraction(math.factorial(n)) ** 2 for n in range(1, 150))
+    exact = sum(share * (series(m) - series(a)) for share, m in kinds)
+    for found in (law.variance(x, x), law.row_covariance(x, np.stack([x, -x]))[0, 0]):
+        # A base errs by less than 8 u of 3 A, so its power by less than 8 n u.
+        assert abs(float(found) - float(exact)) <= 8 * 150 * U * float(series(3 * a))
+
+
+def test_weights_may_be_a_family():
+    law = RandomMaclaurin("exp", 8, weights=WEIGHTS["gaussian"])
+    assert law == RandomMaclaurin("exp", 8, weights="gaussian")
+    assert law.draw(3, 0)(X[None]).shape == (1, 8)
 
 
 @pytest.mark.parametrize("weights", STRUCTURED)

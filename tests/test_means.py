@@ -84,6 +84,13 @@ def test_equal_queries_get_the_attention_that_is_theirs(problem):
     assert np.array_equal(weighted_mean_attention(q[:1], k, v, "inv"), st.kernel_attention(q[:1], k, v, "inv"))
 
 
+def test_the_mean_of_equal_unit_queries_is_no_longer_than_they():
+    """A sum of a thousand thousandths would exceed 1 by more than the kernel forgives, whose end is at 1."""
+    q = np.ones((1000, 1))
+    assert np.sum(q / 1000, axis=0)[0] > 1 + 2 * U
+    assert np.array_equal(weighted_mean_attention(q, q[:2], q[:2], "sqrt"), q)
+
+
 def test_the_weights_are_those_of_the_kernel_named():
     q, k = np.array([[1.0], [0.0]]), np.array([[0.0], [1.0]])  # mean query 1/2: weights 1 and 2
     assert np.allclose(weighted_mean_attention(q, k, np.eye(2), "inv"), [[1 / 3, 2 / 3]] * 2, rtol=8 * U)

@@ -192,6 +192,20 @@ def test_the_cut_off_adds_two_roundings_and_is_relative_to_each_matrix(asarray):
         assert to_host(nystrom_gram(asarray(np.diag(kept)), [0, 1]))[1, 1] == pytest.approx(size, rel=8 * U, abs=0)
 
 
+@pytest.mark.parametrize(("units", "kept"), [(50, False), (100, True)])
+def test_attention_cuts_off_what_the_rounding_of_its_gram_matrix_can_make(asarray, units, kept):
+    """A query and a key in float32, both landmarks: eigenvalues 1 + g and 1 - g, of which (eta + 2) u is cut off.
+
+    Here eta + 2 = (d + 4) + 2 + 2 = 70. The weight of the key is g = 1 - 2 units u with both, and (1 + g) / 2 with the
+    larger alone.
+    """
+    u = 2.0**-24
+    gap = 2 * math.sqrt(math.atanh(units * u))  # (1 - g) / (1 + g) = tanh(r^2 / 4)
+    q, k, v = (asarray(np.array([row], dtype=np.float32)) for row in (np.zeros(62), gap * np.eye(62)[0], [1.0]))
+    missing = 1 - float(nystrom_attention(q, k, v, n_landmarks=2, rng=0)[0, 0])
+    assert (missing > 1.5 * units * u) == kept
+
+
 def test_a_gram_matrix_of_any_scale_has_its_approximation(asarray):
     """Also where an eigenvalue is so small that 1 over it, though not over its root, overflows."""
     gram = np.array([[1.0, 0.5], [0.5, 1.0]])

@@ -99,6 +99,20 @@ def test_figures_on_one_page_share_no_ids():
     assert not ids(plots.svg(evidence("rate"), key="1")) & ids(plots.svg(evidence("rate"), key="2"))
 
 
+@pytest.mark.parametrize("kind", FIGURES)
+def test_the_file_is_the_element_of_the_page_with_a_title_on_white(kind):
+    drawing = plots.draw(evidence(kind))
+    file, element = ElementTree.fromstring(drawing.file()), ElementTree.fromstring(drawing.element("key"))
+    title, ground, *rest = file
+    assert title.text == element.get("aria-label")
+    assert (ground.get("fill"), ground.get("width"), ground.get("height")) == ("white", "100%", "100%")
+    assert file.get("viewBox") == element.get("viewBox")
+    assert [len(list(one.iter())) for one in rest] == [len(list(one.iter())) for one in element]
+    ids = {node.get("id") for node in file.iter()} - {None}
+    wanted = {node.get("href")[1:] for node in file.iter() if node.get("href", "").startswith("#")}
+    assert wanted <= ids
+
+
 def test_a_readers_text_is_text():
     hostile = "<script>alert(1)</script> $x_ costs 5$ https://example.org 漢"
     figure = FIGURES["bars"] | {"names": [hostile, "b"], "series": {hostile: [1, 2]}, "y_label": "$\\bad{$"}

@@ -72,6 +72,8 @@ def test_a_cell_of_a_notebook_may_run_again():
     assert st.feature_maps()["mine"] is second
     with pytest.raises(ValueError, match="registered in __main__"):
         st.feature_map("mine")(make)
+    with pytest.raises(ValueError, match=r"registered in schoenbat_theory\.features\.taylor"):
+        st.feature_map("Taylor, degree 1")(first)
 
 
 @pytest.mark.parametrize("name", ["", 3, None, make])
@@ -98,6 +100,15 @@ def test_every_file_of_features_is_imported_and_order_is_by_file_then_by_place()
     assert "schoenbat_theory.features.landmarks" in registering
     places = [(module, sources[module].index(f'"{name}"')) for module, name in maps]
     assert places == sorted(places)
+
+
+def test_a_new_file_in_features_is_found_though_nothing_imports_it(tmp_path, monkeypatch):
+    written(tmp_path, "a_new_file", MAP.format(name="new"))
+    monkeypatch.setattr(features, "__path__", [*features.__path__, str(tmp_path)])
+    try:
+        assert st.feature_maps()["new"].__module__ == "schoenbat_theory.features.a_new_file"
+    finally:
+        sys.modules.pop("schoenbat_theory.features.a_new_file", None)
 
 
 def test_order_does_not_depend_on_who_was_imported_first():
@@ -206,6 +217,15 @@ def test_a_file_that_is_no_use_is_one_sentence(tmp_path, text, message):
     assert "\n" not in str(raised.value)
     assert str(path) in str(raised.value)
     assert "a" not in st.feature_maps()
+
+
+def test_a_file_that_was_run_comes_last_on_the_path_and_one_that_failed_is_no_module(tmp_path):
+    first, modules = sys.path[0], set(sys.modules)
+    load_maps(written(tmp_path, "own", MAP.format(name="own")))
+    assert (sys.path[0], sys.path[-1]) == (first, str(tmp_path))
+    with pytest.raises(ValueError, match="cannot be imported"):
+        load_maps(written(tmp_path, "broken", "x = "))
+    assert [name for name in set(sys.modules) - modules if "broken" in name] == []
 
 
 def test_a_file_that_is_missing_and_a_name_in_two_files_are_refused(tmp_path):

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 import schoenbat_theory as st
+from schoenbat_theory import plots
 from schoenbat_theory.propositions import Evidence, Proposition
 from schoenbat_theory.propositions import observe as data
 from schoenbat_theory.report import page, save
@@ -161,6 +162,14 @@ def test_a_figure_that_cannot_be_drawn_costs_neither_the_numbers_nor_the_other_f
     assert all(path.stat().st_size for path in paths)
 
 
+def test_a_figure_is_drawn_once_for_the_page_and_its_file(tmp_path, report, monkeypatch):
+    drawn, draw = [], plots.draw
+    monkeypatch.setattr(plots, "draw", lambda evidence: drawn.append(evidence.name) or draw(evidence))
+    save(report, tmp_path)
+    assert sorted(drawn) == ["fair", "on heads"]
+    assert (tmp_path / "report.html").read_text().count("<svg") == 2
+
+
 def test_a_report_is_saved_afresh_and_leaves_other_files_alone(tmp_path, report):
     (tmp_path / "figures").mkdir()
     (tmp_path / "figures" / "P99-old.svg").write_text("<svg/>")
@@ -174,7 +183,7 @@ def test_what_cannot_be_made_leaves_the_old_report_as_it_was(tmp_path, report, m
     save(report, tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
 
-    def fails(report):
+    def fails(report, gallery):
         raise RuntimeError("no page")
 
     monkeypatch.setattr("schoenbat_theory.report.page", fails)

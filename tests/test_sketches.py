@@ -5,11 +5,12 @@ import itertools
 import math
 from fractions import Fraction
 
+import array_api_strict
 import numpy as np
 import pytest
 
 from schoenbat_theory import PolynomialSketch, SketchDraw, load_draw, to_host
-from schoenbat_theory.arrays import eps
+from schoenbat_theory.arrays import device_of, eps
 from schoenbat_theory.features.sketch_draw import read_sketch, sketch
 from schoenbat_theory.features.sketch_moments import WEIGHTS, get_weights, next_power_of_two
 from schoenbat_theory.files import read_npz, write_npz
@@ -199,6 +200,8 @@ def test_a_variance_is_never_negative(rng):
     x, y = rng.normal(size=(2, 1000, 1))  # in one dimension signs make no error
     for name in ("rademacher", "complex-rademacher", "srht", "complex-srht", "tensorsketch"):
         assert np.all(PolynomialSketch(3, 4, name).variance(x, y) >= 0)
+    for name in COMPLEX:
+        assert np.all(PolynomialSketch(3, 4, name).complex_variance(x, y) >= 0)
 
 
 def test_closed_forms_broadcast_and_keep_dtype(asarray, rng):
@@ -226,6 +229,10 @@ def test_powers_beyond_the_dtype_are_infinite_and_moments_beyond_float64_are_ref
         with pytest.raises(ValueError, match=r"x, y: finite, but their moments overflow .*float64"):
             law.variance(1e40 * x, x)
     assert float(PolynomialSketch(6, 4).mean(x, x)[0]) == math.inf
+    single = asarray(np.full((1, 2), 1e10, dtype=np.float32))  # moments are taken in float64
+    assert float(PolynomialSketch(1, 4, "gaussian").variance(single, single)[0]) == math.inf
+    with pytest.raises(ValueError, match=r"d, the last axis of x and y: expected an int >= 1, found 0"):
+        law.variance(x[:, :0], x[:, :0])
     with pytest.raises(ValueError, match="y: expected finite entries, found nan"):
         law.mean(x, math.nan * x)
     with pytest.raises(ValueError, match=r"x, y: expected \(\.\.\., d\) with one d"):
@@ -275,6 +282,7 @@ def test_features_are_those_of_the_definition(asarray, rng, name, degree, n_feat
     top = np.max(np.abs(phi.entries)) * np.sum(np.abs(x.astype(np.float64)), axis=-1, keepdims=True)
     bound = 4 * (degree * (dim + 16)) * eps(there) * (math.sqrt(2) * top) ** degree
     if name in COMPLEX:
+        assert to_host(phi.complex(there)).dtype == (np.complex64 if dtype == np.float32 else np.complex128)
         assert np.all(np.abs(to_host(phi.complex(there)) - exact) <= bound)
         exact = np.concatenate([exact.real, exact.imag], axis=-1)
     assert np.all(np.abs(to_host(found) - exact) <= bound)
@@ -337,11 +345,23 @@ def test_the_same_seed_gives_the_same_map(name):
 
 
 @pytest.mark.parametrize("name", WEIGHTS)
+def test_one_draw_serves_every_library_and_device_in_turn(name):
+    phi, x = PolynomialSketch(2, 8, name).draw(5, 0), np.eye(5)
+    devices = [array_api_strict.Device(device) for device in ("CPU_DEVICE", "device1", "device2")]
+    for there in (x, *(array_api_strict.asarray(x, device=device) for device in devices)):
+        found = phi(there)
+        assert type(found) is type(there)
+        assert device_of(found) == device_of(there)
+        assert np.all(np.abs(to_host(found) - phi(x)) <= 64 * U)
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
 def test_degree_0_has_constant_features_whose_squares_sum_to_1(asarray, name):
     phi = sketch(name, 0, 6, 3, rng=0, shape=(2,))
     found = to_host(phi(asarray(np.ones((5, 3)))))
     assert found.shape == (2, 5, 6)
     assert np.all(np.abs(np.sum(found**2, axis=-1) - 1) <= 16 * U)
+    assert not found[..., phi.weights.rows(6) :].any()  # imaginary parts
     assert phi.multiply_adds == 0
 
 

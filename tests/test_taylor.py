@@ -93,6 +93,12 @@ def test_the_mean_is_known_beyond_the_radius_and_the_target_is_not():
         law.target(x, x)
 
 
+def test_the_target_of_unit_vectors_is_on_the_boundary():
+    x = np.full(3, math.sqrt(1 / 3)) * (1 + 2 * U)
+    assert np.sum(x * x) > 1
+    assert TaylorFeatures("sqrt", 2, 3).target(x, x) == 2
+
+
 def test_a_draw_ignores_the_seed_and_is_the_same_along_leading_axes(asarray, rng):
     law, x = TaylorFeatures("exp", 2, 3), rng.normal(size=(5, 3))
     assert np.array_equal(law.draw(3, 0)(x), law.draw(3, 1)(x))

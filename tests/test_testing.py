@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import types
 
 import array_api_compat
 import numpy as np
@@ -579,6 +580,10 @@ BROKEN_MAPS = {
         lambda phi: lambda x: phi(x.astype(np.float16).astype(x.dtype) if x.dtype == np.float32 else x),
         "float32 features equal float64 features",
     ),
+    "single precision inside": (
+        lambda phi: lambda x: phi(x).astype(np.float32).astype(x.dtype),
+        "float64 features have the digits of float64",
+    ),
     "too wide": (lambda phi: lambda x: np.concatenate([phi(x), phi(x)], -1), "shape dtype and device are kept"),
     "batch statistics": (
         lambda phi: lambda x: phi(x / (1 + 1e-9 * np.abs(x).max())),
@@ -595,6 +600,19 @@ BROKEN_MAPS = {
 def test_broken_maps_are_caught(name):
     change, law = BROKEN_MAPS[name]
     assert law in caught(examine_map, Wrapped(change), draws=1 << 15)
+
+
+@pytest.mark.parametrize("where", [2.0**-20, -(2.0**-20), 2.0**-14.5, 2.0**-13.5, 2.0**-12])
+def test_features_that_jump_beside_a_row_have_the_digits_of_float64(where, rng):
+    x = rng.normal(size=(7, 4))
+    examine = next(law for law in MAP_LAWS if law.__name__ == "float64_features_have_the_digits_of_float64")
+    for phi, verdict in (
+        (lambda y: y - x * (1 + where), "holds"),
+        (lambda y: np.sign(y - x * (1 + where)), "holds"),
+        (lambda y: np.concatenate([np.sign(y - x * (1 + where)), y.astype(np.float32)], axis=-1), "fails"),
+    ):
+        case = types.SimpleNamespace(phi=phi, x=x, asarray=np.asarray, rounding=lambda phi, x: 2.0**-45)
+        assert examine(case).verdict == verdict
 
 
 def test_a_variance_without_its_last_term_is_caught():

@@ -66,7 +66,8 @@ def weighted_mean_attention(
     """
     check_shapes(q, k, v)
     check_finite(q=q)
-    xp, n = namespace(q), q.shape[-2]
-    mean = xp.sum(q / max(n, 1), axis=-2, keepdims=True)  # divided first: a sum of finite queries may overflow
-    row = kernel_attention(mean, k, v, kernel, key_mask=key_mask)  # (..., 1, e)
-    return row + xp.zeros((n, 1), dtype=q.dtype, device=device_of(q)) if n else row[..., :0, :]
+    xp, n, first = namespace(q), q.shape[-2], q[..., :1, :]
+    # Divided first, as a sum of finite queries may overflow; from the first on, so that equal queries are their mean.
+    mean = first + xp.sum(q / max(n, 1) - first / max(n, 1), axis=-2, keepdims=True)
+    row = kernel_attention(mean, k, v, kernel, key_mask=key_mask)  # (..., 1, e), or no row where there is no query
+    return row + xp.zeros((n, 1), dtype=q.dtype, device=device_of(q))

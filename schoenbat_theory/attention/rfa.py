@@ -8,7 +8,7 @@ from schoenbat_theory.arrays import Array, namespace
 from schoenbat_theory.attention.features import feature_attention
 from schoenbat_theory.attention.inputs import check_shapes, key_weights
 from schoenbat_theory.features.fourier import FourierFeatures
-from schoenbat_theory.scaling import unit_norm
+from schoenbat_theory.scaling import unit_norm_named
 
 __all__ = ["rfa_attention"]
 
@@ -47,12 +47,5 @@ def rfa_attention(
     phi = FourierFeatures(n_features, "gaussian", orthogonal=False).draw(q.shape[-1], rng)
     if key_mask is not None:  # a masked key is never looked at, and may have no direction
         k = namespace(k).where(key_mask[..., None], k, namespace(k).ones_like(k))
-    q, k = (_unit(name, x) for name, x in (("q", q), ("k", k)))
+    q, k = unit_norm_named("q", q), unit_norm_named("k", k)
     return feature_attention(q, k, v, phi, causal=causal, key_mask=key_mask)
-
-
-def _unit(name: str, x: Array) -> Array:
-    try:
-        return unit_norm(x)
-    except ValueError as error:  # which calls its argument x
-        raise ValueError(str(error).replace("x", name, 1)) from None

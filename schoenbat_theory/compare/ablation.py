@@ -16,15 +16,17 @@ import dataclasses
 import json
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import threadpoolctl
 
+from schoenbat_theory.activations import Head
 from schoenbat_theory.arrays import as_generator, require_int
 from schoenbat_theory.attention import feature_attention, softmax_attention
 from schoenbat_theory.compare.first_order import TRUSTED, first_order, pair_variances
+from schoenbat_theory.compare.measure import alone, swept
 from schoenbat_theory.compare.post import PostScaling, post_scaling
 from schoenbat_theory.compare.targets import Problem, given_heads, problem, relative_error
 from schoenbat_theory.environment import environment
@@ -154,33 +156,57 @@ def ablate_scaling(
     width: int = 256,
     draws: int = 5,
     seed: int = 0,
+    workers: int | None = None,
 ) -> Ablation:
     """Measure, head by head, what pre-scaling does to attention and to its approximation, and what post-scaling restores.
 
     ``q`` (heads, n, d), ``k`` (heads, m, d), ``v`` (heads, m, e)   unscaled; all ``None``: the eight shipped heads
     ``kernel``  one of `KERNELS`;  ``width``  D >= 2, total width of the feature map;  ``draws``  of it, >= 1
+    ``seed``    root of all streams;  ``workers``  processes, ``None``: one per core; the same numbers for any number of them
 
     A setting whose attention does not exist, e.g. for an inner product beyond the radius of the kernel, is left out. Not in
     the sources seen.
 
     >>> x = np.random.default_rng(0).normal(size=(1, 6, 4))
-    >>> [row.setting for row in ablate_scaling(x, x, x, width=16, draws=1).rows]
+    >>> [row.setting for row in ablate_scaling(x, x, x, width=16, draws=1, workers=1).rows]
     ['raw', 'unit', 'released']
     """
     kernel, width, draws = get_kernel(kernel).name, require_int("width", width, 2), require_int("draws", draws, 1)
     seed = require_int("seed", seed, 0)
-    heads = given_heads(q, k, v)
-    data = "shipped" if q is None else "arrays"
-    rows = []
-    with threadpoolctl.threadpool_limits(1):  # matrices are small, and other programs want cores
-        for i, head in enumerate(heads):
-            softmax = softmax_attention(head.q, head.k, head.v)
-            for setting in SCALINGS:
-                rngs = [as_generator(np.random.SeedSequence(seed, spawn_key=(i, draw))) for draw in range(draws)]
-                found = problem(setting, kernel, head)
-                if found.exact is not None:
-                    rows.append(_row(found, found.exact, softmax, width, rngs))
-    return Ablation(tuple(rows), kernel, width, draws, seed, data)
+    workers = None if workers is None else require_int("workers", workers, 1)
+    jobs = [
+        _Job(setting, kernel, head, width, [np.random.SeedSequence(seed, spawn_key=(i, draw)) for draw in range(draws)])
+        for i, head in enumerate(given_heads(q, k, v))
+        for setting in SCALINGS
+    ]
+    rows = tuple(row for row in swept(jobs, workers) if row is not None)
+    return Ablation(rows, kernel, width, draws, seed, "shipped" if q is None else "arrays")
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One head in one setting; ``seeds`` of the draws, one each."""
+
+    setting: str
+    kernel: str
+    head: Head = field(repr=False)
+    width: int
+    seeds: Sequence[np.random.SeedSequence] = field(repr=False)
+
+    @property
+    def where(self) -> str:
+        """What it is about, for error messages."""
+        return f"{self.setting} {self.kernel}, {self.head.name}"
+
+    def run(self, settings: Any = None) -> AblationRow | None:
+        """Return the row; ``None`` where there is no such attention."""
+        del settings
+        with alone():
+            found = problem(self.setting, self.kernel, self.head)
+            if found.exact is None:
+                return None
+            softmax = softmax_attention(self.head.q, self.head.k, self.head.v)
+            return _row(found, found.exact, softmax, self.width, [as_generator(one) for one in self.seeds])
 
 
 def _row(

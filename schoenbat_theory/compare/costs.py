@@ -2,19 +2,21 @@
 
 A product, a sum, or a product with a sum counts one, and so does exp, cos, sin or one value of a kernel. Counted is what
 one head takes, both its sides, divided by its queries. Left out on all sides: what is drawn or fitted beforehand, the
-e quotients of a row, and log scales of features.
+e quotients of a row, and log scales of features. Landmarks are tokens, so that nothing that is made of them can be made
+beforehand: the root of their kernel matrix is counted, as are the inverses of the Nyström methods.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["RULE", "Sizes", "exact", "features", "nystrom", "nystromformer"]
+__all__ = ["RULE", "Sizes", "exact", "features", "nystrom", "nystromformer", "root"]
 
 RULE = (
     "multiply-adds of one head divided by its queries: a product, a sum or a product with a sum counts one, and so do "
-    "exp, cos, sin and one value of a kernel; features of queries and of keys and both sums over them are counted, draws "
-    "and fits made beforehand, the e quotients of a row and log scales of features are not"
+    "exp, cos, sin and one value of a kernel; features of queries and of keys, both sums over them, and roots and inverses "
+    "of matrices of landmarks are counted, draws and fits made beforehand, the e quotients of a row and log scales of "
+    "features are not"
 )
 EIGH = 4.5  # c^3 of these make an eigendecomposition: Golub & Van Loan (2013), 9 c^3 operations, from memory
 
@@ -57,5 +59,10 @@ def nystromformer(sizes: Sizes, c: int, steps: int) -> float:
 def nystrom(sizes: Sizes, c: int, steps: int | None) -> float:
     """Return what one query of Nyström attention costs with ``c`` landmarks; ``steps`` of Schulz, ``None``: by eigenvalues."""
     n, m, d, e = sizes
-    inverse = EIGH * c**3 if steps is None else 4 * steps * c**3
-    return ((n + m) * c * (d + 1 + e) + c * c * (d + 1 + 2 * e) + inverse) / n
+    inverse, factors = (EIGH * c**3, 2) if steps is None else (4 * steps * c**3, 1)  # a pseudo-inverse is held as two
+    return ((n + m) * c * (d + 1 + e) + c * c * (d + 1 + factors * e) + inverse) / n
+
+
+def root(sizes: Sizes, c: int) -> float:
+    """Return what one query costs of the root of the kernel matrix of ``c`` landmarks: the matrix, eigenvalues, a product."""
+    return (c * c * (sizes.d + 1) + (EIGH + 1) * c**3) / sizes.n

@@ -33,7 +33,8 @@ def target_picture(comparison: Comparison, target: str) -> Evidence:
     ]
     caption = (
         f"Error of attention against cost and against width, median over {_heads(comparison)}; bands from the best head to the "
-        "worst for the methods in bold. Dashed: answers in which no row depends on its own query. Dotted: the cost of the exact answer."
+        "worst for the methods in bold. Dashed: answers in which no row depends on its own query; what is in grey is no better. "
+        "Dotted: the cost of the exact answer."
     )
     return observe(name=f"target {target}", figure=_contest(comparison, panels, caption, shared=True))
 
@@ -47,15 +48,16 @@ def overview(comparison: Comparison) -> Evidence | None:
     if not all(panel["series"] for panel in panels):
         return None
     caption = (
-        f"Relative error of attention with the kernel exp, median over {_heads(comparison)}. Dashed: answers in which no row "
-        "depends on its own query; a method above them does worse than to ignore the queries."
+        f"Relative error of attention with the kernel exp, median over {_heads(comparison)}; bands from the best head to the "
+        "worst for the methods in bold. Dashed: answers in which no row depends on its own query; a method in grey does no better "
+        "than to ignore the queries."
     )
     return observe(name="as trained and after pre-scaling", figure=_contest(comparison, panels, caption, shared=False))
 
 
 def scaling_picture(ablation: Ablation) -> Evidence:
     """Return the figure of the ablation: distance to softmax, features needed, what post-scaling leaves."""
-    settings = {"raw": "raw: as trained", "unit": "unit: pre-scaled", "released": "released: times d^(-1/4) too"}
+    settings = {"raw": "raw: as trained", "unit": "unit: pre-scaled", "released": "released: divided by ∜d too"}
     present = {one: name for one, name in settings.items() if ablation.of(one)}
     last = list(present)[-1]
     distance = {name: ablation.values(one, "distance") for one, name in present.items()}
@@ -82,7 +84,9 @@ def scaling_picture(ablation: Ablation) -> Evidence:
             f"What post-scaling leaves of it ({last}), fitted to softmax attention itself", away, left, list(left)[-1:]
         ),
     ]
-    caption = "One dot per head, the stroke their median. Orange: answers that ignore the queries."
+    caption = (
+        "One dot per head, the stroke their median unless some are missing. Orange: answers that ignore the queries."
+    )
     return observe(name="pre-scaling and post-scaling", figure={"plot": "dots", "panels": panels, "caption": caption})
 
 

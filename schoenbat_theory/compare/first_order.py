@@ -49,7 +49,9 @@ def first_order(law: RandomMaclaurin, q: np.ndarray, k: np.ndarray, v: np.ndarra
         total = weights.sum()
         weights, covariance = weights / total, covariance / total / total
         out = weights @ v
-        errors.append(np.sum((v - out) * (covariance @ (v - out))))
+        errors.append(
+            max(float(np.sum((v - out) * (covariance @ (v - out)))), 0.0)
+        )  # rounding apart, it is not negative
         sizes.append(np.sum(out**2))
         cut = abs(law.mean(x, k).sum() / total - 1)
         denominators.append(covariance.sum() if cut <= CUT else math.inf)

@@ -14,20 +14,22 @@ import threadpoolctl
 from schoenbat_theory.activations import Head
 from schoenbat_theory.cells import CheckError, turn
 from schoenbat_theory.compare.methods import REFERENCE, Approximation, Method, too_many
-from schoenbat_theory.compare.results import BASELINE, Result, Target, finite
+from schoenbat_theory.compare.results import BASELINE, ROUNDING, Result, Target, finite
 from schoenbat_theory.compare.targets import Problem, problem
 from schoenbat_theory.sampling import stream
+from schoenbat_theory.sweep import sweep
 
-__all__ = ["Entry", "Job", "Measured", "Plan", "alone"]
+__all__ = ["Entry", "Job", "Measured", "Plan", "alone", "swept"]
 
 MANY = 64  # draws of the reference
+LARGEST = 1 << 13  # a width that says: as wide as you are
 STEP = 8  # widths within a budget are multiples of this
 PAIRS = 8  # of tokens, on which a law without variance shows that it has none
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A method at a width, and why it is there; ``width`` is ``None`` where the method has none to choose."""
+    """A method at a width, and why it is there; ``width`` is ``None`` where it has its own and leaves no choice."""
 
     method: Method
     width: int | None
@@ -35,7 +37,7 @@ class Entry:
 
     def unfitted(self, target: Problem) -> Any:
         """Return the law, or what is to be fitted first: it has ``fit`` and no ``draw``; ``None``: it does not enter."""
-        return self.method.law(target, self.width or 0)
+        return self.method.law(target, self.width or LARGEST)
 
     def is_fitted(self, target: Problem) -> bool:
         """Return whether there is anything to fit."""
@@ -58,16 +60,17 @@ class Entry:
 
 @dataclass(frozen=True)
 class Plan:
-    """Find the largest width of each method that costs no more than `REFERENCE` at the width ``middle`` does.
+    """Find the largest width of each method that costs no more than `REFERENCE` does at the middle one of ``widths``.
 
-    The cost of a method is the mean over its draws; that of the reference is one over `MANY` draws, for all kernels.
+    The cost of a method is the mean over its draws; that of the reference is one over `MANY` draws, for all kernels. A map
+    whose only width is beyond all ``widths`` enters at its own, so that none is left out in silence.
     """
 
     setting: str
     kernel: str
     head: Head = field(repr=False)
     chosen: Sequence[Method] = field(repr=False)
-    middle: int
+    widths: Sequence[int]
     draws: int
     seed: int
 
@@ -77,17 +80,27 @@ class Plan:
         return f"{self.setting} {self.kernel}, {self.head.name}"
 
     def run(self, settings: Any = None) -> tuple[float | None, list[Entry]]:
-        """Return the budget and the entries within it."""
+        """Return the budget, the entries within it, and those of maps that are wider than all widths asked for."""
         del settings
         with alone():
             target = problem(self.setting, self.kernel, self.head)
             if target.exact is None or self.setting not in REFERENCE.settings:
                 return None, []
-            law, rng = REFERENCE.law(target, self.middle), stream(self.seed, "compare", "budget", str(self.middle))
+            middle = self.widths[len(self.widths) // 2]
+            law, rng = REFERENCE.law(target, middle), stream(self.seed, "compare", "budget", str(middle))
             budget = _mean_cost(REFERENCE.draw(law, target, rng) for _ in range(MANY))
             assert budget is not None
-            entries = [self._largest(one, target, budget) for one in self.chosen if self.setting in one.settings]
+            mine = [one for one in self.chosen if self.setting in one.settings]
+            entries = [*(self._largest(one, target, budget) for one in mine), *(self._own(one, target) for one in mine)]
         return budget, [one for one in entries if one is not None]
+
+    def _own(self, method: Method, target: Problem) -> Entry | None:
+        """Return an entry at the width that a map has by itself, where it fits into none of those asked for."""
+        with _named(method, self.where, {}):
+            if method.sized and all(Entry(method, width).unfitted(target) is None for width in self.widths):
+                width = getattr(Entry(method, None).unfitted(target), "n_features", LARGEST)
+                return Entry(method, None) if width < LARGEST else None
+        return None
 
     def _largest(self, method: Method, target: Problem, budget: float) -> Entry | None:
         if method.family == BASELINE:
@@ -194,6 +207,13 @@ def _mean_cost(draws: Iterable[Approximation]) -> float | None:
     return float(np.mean(known)) if known else None
 
 
+def swept(jobs: Sequence[Any], workers: int | None, progress: bool = False) -> list[Any]:
+    """Return what every job returns, in their order."""
+    settings: Any = None  # jobs bring their own
+    found: dict[int, Any] = dict(sweep(jobs, settings, workers=workers, progress=progress))
+    return [found[i] for i in range(len(jobs))]
+
+
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
     """Keep BLAS to one thread and standard output to documents, as cells of a run do."""
@@ -217,16 +237,17 @@ def _without_variance(law: Any, target: Problem) -> bool:
     if not hasattr(law, "variance"):
         return False
     try:
-        found = law.variance(target.q[:PAIRS], target.k[:PAIRS])
+        pairs = min(PAIRS, target.target.n, target.target.m)
+        found = law.variance(target.q[:pairs], target.k[:pairs])
     except (ValueError, ArithmeticError):  # there is none, or none that is known
         return False
     return found is not None and not np.any(found)
 
 
 def _skill(error: float | None, best: float) -> float | None:
-    """Return 1 - error / best; nothing is better than a baseline without error."""
+    """Return 1 - error / best, 0 where only rounding tells them apart; nothing is better than a baseline without error."""
     if error is None:
         return None
-    if best == 0:
-        return 0.0 if error == 0 else None
-    return 1 - error / best
+    if abs(error - best) <= ROUNDING:
+        return 0.0
+    return None if best <= ROUNDING else 1 - error / best

@@ -100,8 +100,13 @@ def _draw_map(law: Any, problem: Problem, rng: np.random.Generator) -> Approxima
     phi = law.draw(problem.target.d, rng)
     width = phi.n_features if _says_its_width(phi) else _features(phi, problem.q[:1])[0].shape[-1]
     of_a_row = getattr(phi, "multiply_adds", None)
-    cost = None if of_a_row is None else costs.features(_sizes(problem), of_a_row, width)
+    cost = None if of_a_row is None else costs.features(_sizes(problem), of_a_row, width) + _of_landmarks(law, problem)
     return Approximation(lambda: _through(phi, problem), int(getattr(phi, "n_features", width)), cost)
+
+
+def _of_landmarks(law: Any, problem: Problem) -> float:
+    """Return what is to be made of landmarks once a head is there, for a law that draws them from its points."""
+    return costs.root(_sizes(problem), law.n_features) if hasattr(law, "points") else 0.0
 
 
 def _says_its_width(phi: Any) -> bool:

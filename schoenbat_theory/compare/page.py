@@ -9,21 +9,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from schoenbat_theory import plots
 from schoenbat_theory.compare.ablation import Ablation
 from schoenbat_theory.compare.costs import RULE
 from schoenbat_theory.compare.figures import BASELINE, overview, scaling_picture, target_picture
-from schoenbat_theory.compare.results import Comparison, Result, Row
+from schoenbat_theory.compare.results import ROUNDING, Comparison, Result
+from schoenbat_theory.compare.rows import Row
 from schoenbat_theory.compare.words import scaling_sentences
 from schoenbat_theory.files import slug
 from schoenbat_theory.markup import decimal
 from schoenbat_theory.propositions import Evidence
-from schoenbat_theory.report import render, write_folder
+from schoenbat_theory.report import Gallery, render, write_folder
 
 __all__ = ["Section", "page", "save", "scaling_page"]
 
 DATA = {"shipped": "of all-MiniLM-L6-v2, shipped with this package", "arrays": "given as arrays"}
-ROUNDING = 1e-12  # a relative error in float64 that is not worth its digits
 USUAL_WIDTH = 256  # of the tables, where it was measured
 
 
@@ -48,22 +47,31 @@ COLUMNS = ("method", "features", "multiply-adds", "error", "worst head", "skill"
 
 def page(comparison: Comparison) -> str:
     """Return the comparison as one self-contained HTML page; the same comparison gives the same text on one machine."""
+    return _page(comparison, _pictures(comparison), Gallery())
+
+
+def _page(comparison: Comparison, pictures: dict[str, Evidence], gallery: Gallery) -> str:
     width = USUAL_WIDTH if USUAL_WIDTH in comparison.widths else sorted(comparison.widths)[len(comparison.widths) // 2]
     return render(
         "compare.html.j2",
+        gallery,
         comparison=comparison,
         data=DATA.get(comparison.data, f"of {comparison.data}"),
         columns=COLUMNS,
         width=width,
         rule=RULE,
-        overview=overview(comparison),
-        sections=_sections(comparison, width),
+        overview=pictures.get("overview"),
+        sections=_sections(comparison, pictures, width),
         undefined={one.name: one.undefined for one in comparison.targets if one.undefined},
     )
 
 
 def scaling_page(ablation: Ablation) -> str:
     """Return the ablation of scaling as one self-contained HTML page."""
+    return _scaling_page(ablation, scaling_picture(ablation), Gallery())
+
+
+def _scaling_page(ablation: Ablation, picture: Evidence, gallery: Gallery) -> str:
     names = ("head", "setting", "distance", "10 % at the median pair", "match the mean", "predicted", "measured", "total", "γ", "γ, β", "floor")  # fmt: skip
     rows = [
         [
@@ -81,10 +89,11 @@ def scaling_page(ablation: Ablation) -> str:
     ]  # fmt: skip
     return render(
         "scaling.html.j2",
+        gallery,
         ablation=ablation,
         data=DATA.get(ablation.data, f"of {ablation.data}"),
         heads=len({row.head for row in ablation.rows}),
-        picture=scaling_picture(ablation),
+        picture=picture,
         parts_of_text=scaling_sentences(ablation),
         columns=names,
         rows=rows,
@@ -98,22 +107,25 @@ def save(comparison: Comparison, folder: str | os.PathLike[str], ablation: Ablat
     an earlier run are removed.
     """
     ablation = dataclasses.replace(ablation, data=comparison.data)  # of the same heads, and under the same name
+    gallery, pictures, scaling = Gallery(), _pictures(comparison), scaling_picture(ablation)
     texts = {
         "compare.json": comparison.to_json(),
-        "compare.html": page(comparison),
+        "compare.html": _page(comparison, pictures, gallery),
         "scaling.json": ablation.to_json(),
-        "scaling.html": scaling_page(ablation),
+        "scaling.html": _scaling_page(ablation, scaling, gallery),
     }
+    figures = {slug(name): one for name, one in {**pictures, "scaling": scaling}.items()}
+    return write_folder(texts, gallery.files(figures), folder)
+
+
+def _pictures(comparison: Comparison) -> dict[str, Evidence]:
+    """Return the picture of every target, and that of both settings of exp where both were measured."""
     pictures = {target: target_picture(comparison, target) for target in comparison.sentences()}
-    pictures["scaling"] = scaling_picture(ablation)
-    if (both := overview(comparison)) is not None:
-        pictures["overview"] = both
-    return write_folder(
-        texts | {f"figures/{slug(name)}.svg": plots.svg_file(one, name) for name, one in pictures.items()}, folder
-    )
+    both = overview(comparison)
+    return pictures if both is None else {**pictures, "overview": both}
 
 
-def _sections(comparison: Comparison, width: int) -> list[Section]:
+def _sections(comparison: Comparison, pictures: dict[str, Evidence], width: int) -> list[Section]:
     rows = comparison.rows()
     sections = []
     for target, sentence in comparison.sentences().items():
@@ -127,7 +139,7 @@ def _sections(comparison: Comparison, width: int) -> list[Section]:
                 target=target,
                 sentence=sentence,
                 distance=_distance(distances),
-                picture=target_picture(comparison, target),
+                picture=pictures[target],
                 tables={
                     heading: [_texts(row) for row in _best_first(group)] for heading, group in tables.items() if group
                 },

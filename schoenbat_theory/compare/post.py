@@ -93,11 +93,11 @@ def _left(a: np.ndarray, target: np.ndarray, beta: float) -> np.ndarray:
 def _monotone(a: np.ndarray, target: np.ndarray) -> float:
     """Return the squared distance of ``target`` (n,) to the monotone functions of ``a`` (n,).
 
-    Entries of ``a`` that are equal stand in the order of the target, which can only lower the distance.
+    Entries of ``a`` that are equal stand against the order of the sequence, which pools them: a function gives them one value.
     """
     from scipy.optimize import isotonic_regression  # 0.1 s, and `schoenbat_theory` imports this file
 
-    up, down = (target[np.lexsort((sign * target, a))] for sign in (1, -1))
+    up, down = (target[np.lexsort((sign * target, a))] for sign in (-1, 1))
     return min(
         float(np.sum((y - isotonic_regression(y, increasing=rises).x) ** 2)) for y, rises in ((up, True), (down, False))
     )

@@ -6,20 +6,22 @@ import dataclasses
 import json
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from schoenbat_theory import markup
 from schoenbat_theory.compare.costs import RULE
 from schoenbat_theory.environment import environment
 from schoenbat_theory.files import write_whole
 
-__all__ = ["BASELINE", "SETTINGS", "Comparison", "Result", "Row", "Target", "finite", "median"]
+if TYPE_CHECKING:
+    from schoenbat_theory.compare.rows import Row
+
+__all__ = ["BASELINE", "ROUNDING", "SETTINGS", "Comparison", "Result", "Target", "counted", "finite", "median"]
 
 BASELINE = "baseline"  # the family of those that know nothing of queries, or nothing at all
+ROUNDING = 1e-12  # a relative error in float64 that is not worth its digits
 SETTINGS = {  # what a target is the attention of, for the start of a sentence
     "raw": "On these heads, as trained",
     "unit": "After pre-scaling to unit length",
@@ -78,8 +80,8 @@ class Result:
     ``errors``         relative Frobenius error of the whole output, per draw; ``None``: a denominator of exactly 0, or
                        an overflow
     ``error``          their median, an undefined one counted as infinite; ``None`` where that is what it is
-    ``interval``       the smallest and the largest: covers the median of the law with probability 1 - 2^(1-draws)
-    ``skill``          1 - error / error of the better baseline; ``None`` where it is undefined
+    ``interval``       the smallest and the largest: covers the median of the law with probability >= 1 - 2^(1-draws)
+    ``skill``          1 - error / error of the better baseline, 0 where only rounding tells them apart; ``None``: undefined
     ``nonpositive``    share of rows whose denominator is <= 0, mean over draws; ``None`` where nothing is divided
     ``seconds``        of one attention, its draw made beforehand, least of some runs, on the head that is timed; else ``None``
     ``fit_seconds``    of fitting the law to queries and keys; ``None`` where nothing is fitted or the head is not timed
@@ -112,37 +114,6 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Row:
-    """The results of one method against one target on all heads: medians over heads, and the worst head.
-
-    ``error, worst``  ``None``: undefined;  ``skill``  median over heads, an undefined one counted as minus infinity;
-    ``nonpositive``   mean over heads;  ``seconds, fit_seconds, peak_bytes``  on the head that is timed
-    """
-
-    target: str
-    setting: str
-    kernel: str
-    method: str
-    family: str
-    width: int | None
-    basis: str
-    features: int | None
-    multiply_adds: float | None
-    error: float | None
-    worst: float | None
-    skill: float | None
-    nonpositive: float | None
-    seconds: float | None
-    fit_seconds: float | None
-    peak_bytes: int | None
-
-    @property
-    def better(self) -> bool:
-        """Whether more than half of the heads are approximated better than by the means of their values."""
-        return self.skill is not None and self.skill > 0
-
-
-@dataclass(frozen=True)
 class Comparison:
     """The results of `compare`, what they were measured against, and what is needed to repeat them.
 
@@ -170,19 +141,21 @@ class Comparison:
     def inequality(self) -> str:
         """What the intervals promise."""
         return (
-            f"[least, largest] of {self.draws} independent draws covers the median of a method's error with "
-            f"probability 1 - 2^(1 - {self.draws}) = {1 - 2.0 ** (1 - self.draws):g}: it fails where all draws lie on "
-            "one side, each with probability at most 1/2"
+            f"[least, largest] of {counted(self.draws, 'independent draw')} covers the median of a method's error with "
+            f"probability 1 - 2^(1 - {self.draws}) = {1 - 2.0 ** (1 - self.draws):g} or more: it fails where all draws lie "
+            "on one side, each with probability at most 1/2"
         )
 
     def rows(self) -> tuple[Row, ...]:
         """Return the results, those of all heads in one row, in the order in which they were measured."""
+        from schoenbat_theory.compare.rows import row_of
+
         groups: dict[tuple[Any, ...], list[Result]] = {}
         for one in self.results:
             groups.setdefault((one.target, one.method, one.basis, one.width if one.basis == "width" else 0), []).append(
                 one
             )
-        return tuple(map(_row, groups.values()))
+        return tuple(map(row_of, groups.values()))
 
     def sentences(self) -> dict[str, str]:
         """Return target -> which methods are no better than the means of the values, in a sentence computed from the results."""
@@ -190,6 +163,12 @@ class Comparison:
 
         rows = self.rows()
         return {name: sentence(name, rows) for name in dict.fromkeys(row.target for row in rows)}
+
+    def remarks(self) -> list[str]:
+        """Return what a reader of the numbers should know besides: notes, and sentences computed from the results."""
+        from schoenbat_theory.compare.remarks import remarks
+
+        return [*self.notes, *remarks(self)]
 
     def table(self) -> str:
         """Return the comparison as text for a terminal."""
@@ -243,32 +222,11 @@ def median(values: Iterable[float]) -> float:
     return middle[0] if middle[0] == middle[1] else sum(middle) / 2
 
 
+def counted(n: int, thing: str) -> str:
+    """Return "1 draw", "2 draws"."""
+    return f"{n} {thing}{'s' * (n != 1)}"
+
+
 def finite(x: float) -> float | None:
     """Return ``x``, ``None`` where it is infinite."""
     return x if math.isfinite(x) else None
-
-
-def _row(group: Sequence[Result]) -> Row:
-    """Return the results of one method on all heads as one row."""
-    first = group[0]
-    errors = [math.inf if one.error is None else one.error for one in group]
-    skills = [-math.inf if one.skill is None else one.skill for one in group]
-    shares = [one.nonpositive for one in group if one.nonpositive is not None]
-    features = [one.features for one in group if one.features is not None]
-    costs = [one.multiply_adds for one in group if one.multiply_adds is not None]
-    timed = next((one for one in group if one.seconds is not None), first)
-    shared = {
-        name: getattr(first, name) for name in ("target", "setting", "kernel", "method", "family", "width", "basis")
-    }
-    return Row(
-        **shared,
-        features=int(median(features)) if features else None,
-        multiply_adds=median(costs) if costs else None,
-        error=finite(median(errors)),
-        worst=finite(max(errors)),
-        skill=finite(median(skills)),
-        nonpositive=float(np.mean(shares)) if shares else None,
-        seconds=timed.seconds,
-        fit_seconds=timed.fit_seconds,
-        peak_bytes=timed.peak_bytes,
-    )

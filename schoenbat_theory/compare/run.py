@@ -8,19 +8,17 @@ from typing import Any
 
 from schoenbat_theory.arrays import require_bool, require_int
 from schoenbat_theory.compare.clock import clocked
-from schoenbat_theory.compare.measure import Entry, Job, Plan
+from schoenbat_theory.compare.measure import Entry, Job, Plan, swept
 from schoenbat_theory.compare.methods import Method
 from schoenbat_theory.compare.methods import methods as all_methods
 from schoenbat_theory.compare.results import BASELINE, Comparison, Result, Target
 from schoenbat_theory.compare.targets import addresses, given_heads
 from schoenbat_theory.features.registry import MapMaker
 from schoenbat_theory.kernels import KERNELS
-from schoenbat_theory.scaling import pre_scale_named
-from schoenbat_theory.sweep import sweep
 
 __all__ = ["DRAWS", "KERNELS_COMPARED", "WIDTHS", "compare"]
 
-KERNELS_COMPARED = ("exp", "inv")
+KERNELS_COMPARED = ("exp", "inv", "logi", "sqrt")
 WIDTHS = (64, 256)
 DRAWS = 5
 
@@ -44,7 +42,7 @@ def compare(
     ``q`` (heads, n, d), ``k`` (heads, m, d), ``v`` (heads, m, e)   unscaled; none of them: the eight shipped heads
     ``kernels``   names of kernels f; attention is sum_j f(<q_i, k_j>) v_j / sum_j f(<q_i, k_j>)
     ``widths``    numbers of features or landmarks, each an int >= 1
-    ``draws``     R of every random method; the interval of R errors covers their median with probability 1 - 2^(1-R)
+    ``draws``     R of every random method; the interval of their errors covers the median with probability >= 1 - 2^(1-R)
     ``methods``   names of some methods, ``None``: all; the baselines are always among them
     ``maps``      feature maps of your own that are not registered, name -> maker as `feature_map` takes it
     ``seed``      root of all streams;  ``workers``  processes, ``None``: one per core;  ``progress``  a bar on standard error
@@ -52,7 +50,8 @@ def compare(
     Targets, per head: softmax attention as it is ("raw"), attention of pre-scaled queries and keys ("unit"), the same times
     d^(-1/4) ("released"), each with every kernel, and Skyformer's ("gaussian"). What lies beyond the radius of a kernel is
     reported as undefined. Every method is measured at each of the widths, and at the largest width at which it takes no
-    more multiply-adds than the random Maclaurin map at the middle one; that width is found on the first head, which also
+    more multiply-adds than the random Maclaurin map at the middle one; a map of one width only that is wider than all of
+    them enters at its own. The width within the budget is found on the first head, which also
     is the one whose times are taken. Errors are relative Frobenius errors of the whole output of a head, skill is
     1 - error / error of the better of two means of the values, which know nothing of a query. Draws have addresses: the
     same seed gives the same errors whatever else runs, on any number of workers.
@@ -72,16 +71,13 @@ def compare(
     draws, seed = require_int("draws", draws, 1), require_int("seed", seed, 0)
     workers = None if workers is None else require_int("workers", workers, 1)
     progress = require_bool("progress", progress)
-    for head in heads:
-        for name, x in (("q", head.q), ("k", head.k)):
-            pre_scale_named(f"{name} of {head.name}", x)  # says at once which token has no direction
     where = addresses(names)
-    plans = [Plan(*one, heads[0], chosen, sizes[len(sizes) // 2], draws, seed) for one in where]
-    planned = dict(zip(where, _swept(plans, workers, progress), strict=True))
+    plans = [Plan(*one, heads[0], chosen, sizes, draws, seed) for one in where]
+    planned = dict(zip(where, swept(plans, workers, progress), strict=True))
     asked = [Entry(one, size) for one in chosen for size in (sizes if one.sized else [None])]
     jobs = [Job(*one, head, (*asked, *planned[one][1]), draws, seed) for one in where for head in heads]
     targets, results, refusals = list[Target](), list[Result](), dict[str, str]()
-    for job, measured in zip(jobs, _swept(jobs, workers, progress), strict=True):
+    for job, measured in zip(jobs, swept(jobs, workers, progress), strict=True):
         found = clocked(measured, job.entries, job.head, seed) if job.head is heads[0] else measured
         targets.append(replace(found.target, budget=planned[job.setting, job.kernel][0]))
         results += found.results
@@ -98,13 +94,6 @@ def compare(
         data="shipped" if q is None else "arrays",
         notes=(*notes, *(f"{what}: {why}" for what, why in refusals.items())),
     )
-
-
-def _swept(jobs: list[Any], workers: int | None, progress: bool) -> list[Any]:
-    """Return what every job returns, in their order."""
-    settings: Any = None  # jobs bring their own
-    found: dict[int, Any] = dict(sweep(jobs, settings, workers=workers, progress=progress))
-    return [found[i] for i in range(len(jobs))]
 
 
 def _kernels(kernels: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from schoenbat_theory.compare.results import BASELINE, SETTINGS, Comparison, Row, median
+from schoenbat_theory.compare.results import BASELINE, SETTINGS, Comparison, counted, median
+from schoenbat_theory.compare.rows import Row
 from schoenbat_theory.markup import decimal
 from schoenbat_theory.results import columns
 
@@ -37,11 +38,11 @@ def table(comparison: Comparison) -> str:
         blocks.append(
             "\n".join([f"{name}  ({_about(comparison, name)})", *(f"  {line}" for line in lines), sentences[name]])
         )
-    return "\n\n".join([*blocks, "\n".join(_notes(comparison, rows))])
+    return "\n\n".join([*blocks, "\n".join(_notes(comparison))])
 
 
 def sentence(name: str, rows: Iterable[Row]) -> str:
-    """Return which methods, each at its largest width, are no better than the means of the values at the median head."""
+    """Return which methods, each at its largest width, are no better than the means of the values on half of the heads or more."""
     mine = [row for row in rows if row.target == name]
     shown = [row for row in _widest(mine) if row.family != BASELINE]
     first = mine[0]
@@ -53,14 +54,21 @@ def sentence(name: str, rows: Iterable[Row]) -> str:
     nothing = "the answer 0" if first.setting == "gaussian" else "the means of V"
     if not shown:
         return f"{start}no method was measured beside {nothing}."
+    several = max(row.heads for row in shown) > 1
+    most, half = (" on most heads", " on half of the heads or more") if several else ("", "")
     failed = [row.method for row in shown if not row.better]
     widths = [row.features for row in shown if row.features is not None]
-    methods = f"{len(shown)} methods of up to {max(widths)} features"
+    size = f" of up to {max(widths):,} features or landmarks" if widths else ""
+    if len(shown) == 1:
+        return (
+            f"{start}{shown[0].method}{size} is {'no ' * bool(failed)}better than {nothing}{half if failed else most}."
+        )
+    methods = f"{len(shown)} methods{size}"
     if not failed:
-        return f"{start}each of {methods} is better than {nothing}."
+        return f"{start}each of {methods} is better than {nothing}{most}."
     if len(failed) == len(shown):
-        return f"{start}none of {methods} is better than {nothing}."
-    return f"{start}{len(failed)} of {methods} {'is' if len(failed) == 1 else 'are'} no better than {nothing}: {'; '.join(failed)}."
+        return f"{start}none of {methods} is better than {nothing}{most}."
+    return f"{start}{len(failed)} of {methods} {'is' if len(failed) == 1 else 'are'} no better than {nothing}{half}: {'; '.join(failed)}."
 
 
 def _widest(rows: Sequence[Row]) -> list[Row]:
@@ -86,10 +94,10 @@ def _cells(row: Row, same: Row | None) -> list[str]:
 
 def _title(comparison: Comparison) -> str:
     return (
-        f"{len(comparison.heads)} head{'s' * (len(comparison.heads) != 1)} ({comparison.data}), {comparison.draws} draws, seed {comparison.seed}. Errors are relative, "
-        f"of the whole output: median over draws, then over heads. kMAC: thousands of multiply-adds per query.\n"
-        f"Times are of {comparison.timed}. Same cost: the width at which a method takes what the random Maclaurin map takes "
-        f"at {comparison.middle}."
+        f"{counted(len(comparison.heads), 'head')} ({comparison.data}), {counted(comparison.draws, 'draw')}, seed {comparison.seed}. "
+        f"Errors are relative, of the whole output: median over draws, then over heads. kMAC: thousands of multiply-adds per query.\n"
+        f"Times are of {comparison.timed}. Same cost: the width at which a method takes, on that head, no more than the random "
+        f"Maclaurin map takes at {comparison.middle}."
     )
 
 
@@ -107,24 +115,16 @@ def _about(comparison: Comparison, name: str) -> str:
     return said
 
 
-def _notes(comparison: Comparison, rows: Sequence[Row]) -> list[str]:
-    """Return what is undefined, what costs more than exact attention, and what else is to be known."""
+def _notes(comparison: Comparison) -> list[str]:
+    """Return what is undefined, and what else is to be known."""
     lines = []
     for name in dict.fromkeys(one.name for one in comparison.targets if one.undefined):
         undefined = [one for one in comparison.targets if one.name == name and one.undefined]
         worst = max(undefined, key=lambda one: one.largest)
-        lines.append(f"{name}: undefined on {len(undefined)} of {len(comparison.heads)} heads; {worst.undefined}")
-    exact = median(one.multiply_adds for one in comparison.targets)
-    costs = {
-        row.method: row.multiply_adds or 0.0 for row in rows if row.basis == "width"
-    }  # of the widest, which comes last
-    dear = [method for method, cost in costs.items() if cost >= exact]
-    if dear:
         lines.append(
-            f"Exact attention takes {exact / 1e3:.1f} kMAC at this length. As much or more at a width shown: {'; '.join(dear)}: "
-            "they save nothing here."
+            f"{name}: undefined on {len(undefined)} of {counted(len(comparison.heads), 'head')}; {worst.undefined}"
         )
-    return [*lines, *comparison.notes, f"Intervals: {comparison.inequality}."]
+    return [*lines, *comparison.remarks(), f"Intervals: {comparison.inequality}."]
 
 
 def _error(row: Row) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -56,12 +57,15 @@ def given_heads(q: Any, k: Any, v: Any) -> tuple[Head, ...]:
     given = {"q": q, "k": k, "v": v}
     missing = [name for name, x in given.items() if x is None]
     if len(missing) == len(given):
-        return shipped_heads()
+        return shipped_heads()  # all of whose tokens have directions
     if missing:
         raise TypeError(f"{missing[0]}: expected q, k and v, or none of them, found None")
     arrays = {name: as_reals(name, x) for name, x in given.items()}
     names = [f"head {i}" for i in range(len(arrays["q"]) if arrays["q"].ndim else 0)]
-    return tuple(as_heads(arrays, "q, k, v", names))
+    heads = tuple(as_heads(arrays, "q, k, v", names))
+    for head in heads:
+        _pre_scaled(head)  # says at once which token has no direction
+    return heads
 
 
 def stacked(heads: Sequence[Head]) -> tuple[np.ndarray, ...]:
@@ -88,7 +92,7 @@ def problem(setting: str, kernel: str, head: Head) -> Problem:
         distance = relative_error(exact, softmax_attention(head.q, head.k, head.v))
     largest = max(float(np.abs(q[r.start : r.stop] @ k.T).max()) for r in blocks(n, ROWS))
     if undefined:
-        radius = get_kernel(kernel).radius
+        radius = math.inf if setting == "gaussian" else get_kernel(kernel).radius
         beyond = f"the radius of {kernel} is {radius:g}" if largest > radius else undefined
         undefined = f"the largest |<q, k>| is {largest:.3g}; {beyond}"
     target = Target(setting, kernel, head.name, n, m, d, e, largest, undefined, distance, costs.exact(m, d, e))

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from schoenbat_theory.compare.ablation import Ablation
+from schoenbat_theory.compare.results import ROUNDING, counted
 from schoenbat_theory.markup import decimal
 
 __all__ = ["scaling_sentences", "span"]
@@ -17,9 +18,9 @@ def scaling_sentences(ablation: Ablation) -> dict[str, list[str]]:
     """Return heading -> sentences; what needs a setting that does not exist for the kernel is left out."""
     present = [setting for setting in CALLED if ablation.of(setting)]
     parts = {
-        "Pre-scaling changes what is computed": _distance(ablation, present),
-        "It makes random features affordable": _cost(ablation, present),
-        "Affordable is not yet useful": _use(ablation, [one for one in present if one != "raw"]),
+        "What pre-scaling does to the target": _distance(ablation, present),
+        "What it does to the price of random features": _cost(ablation, present),
+        "What the features buy": _use(ablation, [one for one in present if one != "raw"]),
         "What post-scaling can restore, and what not": [
             sentence for one in ("released",) if one in present for sentence in _restored(ablation, one)
         ],
@@ -47,8 +48,8 @@ def _two_digits(x: float) -> str:
 def _distance(ablation: Ablation, present: Sequence[str]) -> list[str]:
     plain = ablation.values(present[0], "mean_of_softmax")
     sentences = [
-        f"The softmax attention of these heads is the target as long as nobody scales. The plain mean of V, which knows "
-        f"neither queries nor keys, is {span(plain)} of its norm away from it."
+        f"All distances are relative to the norm of what they are distances from. The softmax attention of these heads is the "
+        f"target as long as nobody scales; the plain mean of V, which knows neither queries nor keys, is {span(plain)} away from it."
     ]
     for setting in present:
         distance = ablation.values(setting, "distance")
@@ -56,8 +57,8 @@ def _distance(ablation: Ablation, present: Sequence[str]) -> list[str]:
             sentences.append(f"{CALLED[setting].capitalize()}, the kernel {ablation.kernel} is softmax attention.")
             continue
         sentences.append(
-            f"{CALLED[setting].capitalize()}, the exact attention is {span(distance)} away: of the way from the mean of V to "
-            f"softmax attention, {_nearer(distance, plain)} is left, before anything is approximated."
+            f"{CALLED[setting].capitalize()}, the exact attention is {span(distance)} away from softmax attention, nearer than the "
+            f"mean of V by {_nearer(distance, plain)}, before anything is approximated."
         )
     return sentences
 
@@ -67,16 +68,16 @@ def _cost(ablation: Ablation, present: Sequence[str]) -> list[str]:
     for setting in present:
         features = ablation.values(setting, "pair_features")
         sentences.append(
-            f"{CALLED[setting].capitalize()}, the median pair needs {span(features)} random Maclaurin features for a kernel "
-            "value within 10 %."
+            f"{CALLED[setting].capitalize()}, the median pair needs {span(features)} random Maclaurin features for a "
+            "standard deviation of 10 % of its kernel value."
         )
-    trusted = [row for row in ablation.rows if row.trusted and row.measured > 0]
+    trusted = [row for row in ablation.rows if row.trusted and min(row.measured, row.predicted) > ROUNDING]
     if trusted:
         ratio = [row.measured / row.predicted for row in trusted]
         sentences.append(
-            f"These are closed forms. The error of the attention output that they predict at width {decimal(ablation.width)} is "
-            f"what {decimal(ablation.draws)} draws show: measured over predicted is {span(ratio)} in the {len(trusted)} cases of "
-            f"{len(ablation.rows)} in which the prediction, of first order in 1 / D, is to be believed."
+            f"These are closed forms. They also predict, to first order in 1 / D, the error of the attention output at width "
+            f"{decimal(ablation.width)}: over {counted(ablation.draws, 'draw')}, measured over predicted is {span(ratio)} in the "
+            f"{len(trusted)} of {counted(len(ablation.rows), 'case')} in which that prediction is to be believed."
         )
     return sentences
 
@@ -91,7 +92,8 @@ def _use(ablation: Ablation, present: Sequence[str]) -> list[str]:
             f"this setting, and the plain mean of V, with no features at all, by {span(plain)}"
         )
         if matching:
-            sentence += f"; {span(matching)} features are needed to be as good as that mean"
+            where = "" if len(matching) == len(measured) else f" on {len(matching)} of {counted(len(measured), 'head')}"
+            sentence += f"; {span(matching)} features are needed to be as good as that mean{where}"
         total, softmax = ablation.values(setting, "total"), ablation.values(setting, "mean_of_softmax")
         sentences.append(
             f"{sentence}. Seen from softmax attention, the approximation is {span(total)} away, the mean of V {span(softmax)}: "
@@ -105,15 +107,22 @@ def _restored(ablation: Ablation, setting: str) -> list[str]:
         return ablation.values(setting, f"exact_restored.{name}")
 
     bounds = [row.exact_restored.bound for row in ablation.of(setting)]
+    shares = _shares(
+        [
+            (row.distance - row.exact_restored.constant) / (row.distance - row.exact_restored.gamma)
+            for row in ablation.of(setting)
+            if row.distance - row.exact_restored.gamma > ROUNDING
+        ]
+    )
     return [
-        "Post-scaling, γ sign(a) |a|^β entry by entry, does restore a norm. That it restores the attention is a different "
-        "claim, and these numbers do not bear it out. They are generous: γ and β are fitted to softmax attention itself, "
-        "for every channel of every head, so that training cannot leave less on this input.",
+        "Post-scaling, γ sign(a) |a|^β entry by entry, can restore a norm. Whether it restores the attention is another "
+        "question, and these numbers answer it generously: γ and β are fitted to softmax attention itself, for every channel "
+        "of every head, which no training with β ≥ 0 can do better on this input, but for the steps of the grid of β.",
         f"Of a distance of {span(ablation.values(setting, 'distance'))}, the best γ leaves {span(of('gamma'))}, the best γ and β "
         f"{span(of('power'))}. No γ and no β ≥ 0 leave less than {span(of('monotone'))}, nor does any function of the entries "
         "that is monotone in each channel.",
-        f"Most of what γ restores needs no attention: one row, the same for all queries, fitted likewise, leaves "
-        f"{span(of('constant'))}. The output after γ is within {span(of('spread'))} of such a row, and hence, by the triangle "
+        f"One row, the same for all queries, fitted likewise, leaves {span(of('constant'))}: of what γ restores, "
+        f"{shares} needs no attention. The output after γ is within {span(of('spread'))} of such a row, and hence, by the triangle "
         f"inequality, at least {span(bounds)} away from softmax attention.",
         "Queries whose outputs agree keep agreeing: each entry is mapped alone, and what pre-scaling has made equal no "
         "γ and β can tell apart.",
@@ -124,8 +133,12 @@ def _restored(ablation: Ablation, setting: str) -> list[str]:
 
 
 def _nearer(distances: Sequence[float], others: Sequence[float]) -> str:
-    """Return by which shares of the others distances are less, in per cent; heads whose other distance is 0 have none."""
-    shares = [1 - one / other for one, other in zip(distances, others, strict=True) if other > 0]
+    """Return by which shares of the others distances are less; heads whose other distance is only rounding have none."""
+    return _shares([1 - one / other for one, other in zip(distances, others, strict=True) if other > ROUNDING])
+
+
+def _shares(shares: Sequence[float]) -> str:
+    """Return the range of shares in per cent."""
     if not shares:
         return "nothing"
     low, high = (f"{100 * pick(shares):.1f}".replace("-", "−") for pick in (min, max))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 
 from schoenbat_theory.arrays import Array, require_int, to_host
@@ -37,10 +39,10 @@ def optimal_counts(
     if not all(np.isfinite(one).all() for one in moments):
         raise too_large("x, y", x)
     best, least_error, costs = None, np.inf, np.zeros(0)
-    for n in range(LARGEST_DEGREE + 1):
+    for n, (power, *powers) in zip(range(LARGEST_DEGREE + 1), _powers(t, *moments), strict=False):
         coefficient = kernel.coefficients(n)[n]
-        rest = rest - coefficient * t**n  # by subtraction: its rounding is far below what weighs in the sum
-        costs = np.append(costs, _cost(coefficient, n, t, moments))
+        rest = rest - coefficient * power  # by subtraction: its rounding is far below what weighs in the sum
+        costs = np.append(costs, _cost(coefficient, n, power, powers))
         if not coefficient:
             continue
         counts = _counts(costs, kernel.coefficients(n) > 0, n_features, 1 + family.complex)
@@ -65,12 +67,21 @@ def _moments(family: Weights, t: np.ndarray, a: np.ndarray, s: np.ndarray) -> tu
         return family.moments(a, t * t, s)
 
 
-@np.errstate(all="ignore")  # what is beyond float64 costs too much
-def _cost(coefficient: float, n: int, t: np.ndarray, moments: tuple[np.ndarray, ...]) -> float:
-    """Return c_n, the mean over pairs of a_n^2 sum (m^n - t^2n)."""
+def _powers(*bases: np.ndarray) -> Iterator[list[np.ndarray]]:
+    """Yield the powers 0, 1, 2, ... of all bases, by products, which cost less than `pow`."""
+    powers = [np.ones_like(base) for base in bases]
+    while True:
+        yield powers
+        with np.errstate(all="ignore"):  # what is beyond float64 costs too much
+            powers = [power * base for power, base in zip(powers, bases, strict=True)]
+
+
+@np.errstate(all="ignore")
+def _cost(coefficient: float, n: int, power: np.ndarray, powers: Sequence[np.ndarray]) -> float:
+    """Return c_n, the mean over pairs of a_n^2 sum (m^n - t^2n), of t^n and of all m^n."""
     if not coefficient or n == 0:
         return 0.0
-    found = float(np.mean(sum(m**n - t ** (2 * n) for m in moments)) * coefficient**2)
+    found = float(np.mean(sum(one - power * power for one in powers)) * coefficient**2)
     return max(found, 0.0) if np.isfinite(found) else np.inf
 
 

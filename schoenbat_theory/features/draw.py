@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import math
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,15 +20,11 @@ from schoenbat_theory.arrays import (
     device_of,
     namespace,
 )
-from schoenbat_theory.features.exponential_draw import POSITIVE_FORMAT, PositiveDraw, read_positive
-from schoenbat_theory.features.fourier_draw import FOURIER_FORMAT, FourierDraw, read_fourier
-from schoenbat_theory.features.joined import JOINED_FORMAT, JoinedDraw, read_joined
-from schoenbat_theory.features.landmarks_draw import LANDMARKS_FORMAT, LandmarkDraw, read_landmarks
-from schoenbat_theory.features.sketch_draw import SKETCH_FORMAT, SketchDraw, read_sketch
-from schoenbat_theory.features.taylor import TAYLOR_FORMAT, TaylorDraw, read_taylor
 from schoenbat_theory.files import read_npz, write_npz
 
-__all__ = ["MaclaurinDraw", "load_draw"]
+__all__ = ["MACLAURIN_FORMAT", "MaclaurinDraw", "read_maclaurin"]
+
+MACLAURIN_FORMAT = 1  # what an archive of a draw says of itself
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +128,7 @@ class MaclaurinDraw:
         options = {"constant": self.constant, "linear": self.linear}
         write_npz(
             path,
-            format=np.array(1),
+            format=np.array(MACLAURIN_FORMAT),
             dim=np.array(self.dim),
             degrees=self.degrees,
             scale=self.scale,
@@ -212,37 +207,8 @@ class MaclaurinDraw:
         return levels
 
 
-Draw = MaclaurinDraw | JoinedDraw | SketchDraw | PositiveDraw | FourierDraw | LandmarkDraw | TaylorDraw
-
-
-def load_draw(path: str | os.PathLike[str]) -> Draw:
-    """Read a draw written by its ``save``, of whichever kind the archive says it is: the same features, bit for bit.
-
-    Raises ``ValueError`` for a file that is no such archive.
-
-    >>> import tempfile, os
-    >>> from schoenbat_theory import RandomMaclaurin
-    >>> phi = RandomMaclaurin("exp", 8).draw(2, rng=0)
-    >>> path = os.path.join(tempfile.mkdtemp(), "phi.npz")
-    >>> phi.save(path); bool((load_draw(path)(np.eye(2)) == phi(np.eye(2))).all())
-    True
-    """
-    readers: dict[str, Callable[..., Draw]] = {
-        "1": _read_maclaurin,
-        JOINED_FORMAT: read_joined,
-        SKETCH_FORMAT: read_sketch,
-        POSITIVE_FORMAT: read_positive,
-        FOURIER_FORMAT: read_fourier,
-        LANDMARKS_FORMAT: read_landmarks,
-        TAYLOR_FORMAT: read_taylor,
-    }
-    found = str(read_npz(path, ("format",))["format"])
-    if found not in readers:
-        raise ValueError(f"{path}: expected a draw of format {' or '.join(readers)}, found {found:.60}")
-    return readers[found](path)
-
-
-def _read_maclaurin(path: str | os.PathLike[str]) -> MaclaurinDraw:
+def read_maclaurin(path: str | os.PathLike[str]) -> MaclaurinDraw:
+    """Read a draw written by `MaclaurinDraw.save`; ``ValueError`` with ``path`` for what is no such archive."""
     stored = read_npz(path, tuple(_STORED))
     for name, (kind, ndim) in _STORED.items():
         x = stored[name]

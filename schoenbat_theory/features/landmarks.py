@@ -67,8 +67,10 @@ class LandmarkFeatures:
         for wrong shapes, no row at all, NaN.
         """
         check_floating(q=q, k=k)
-        if q.ndim < 2 or k.ndim < 2 or q.shape[-1] != k.shape[-1]:
-            raise ValueError(f"q, k: expected (..., n, d), (..., m, d), found {tuple(q.shape)}, {tuple(k.shape)}")
+        if q.ndim < 2 or k.ndim < 2 or not q.shape[-1] == k.shape[-1] > 0:
+            raise ValueError(
+                f"q, k: expected (..., n, d), (..., m, d), d >= 1, found {tuple(q.shape)}, {tuple(k.shape)}"
+            )
         check_finite(q=q, k=k)
         points = np.concatenate([to_host(x).reshape(-1, x.shape[-1]) for x in (q, k)])
         return LandmarkFeatures(self.kernel, max(min(self.n_features, len(points)), 1), points)

@@ -148,7 +148,7 @@ class LandmarkDraw:
         centre = np.zeros_like(landmarks[..., :1, :])
         if self.kernel.log_slope is None:
             wide = landmarks.astype(np.float64)
-            gram, rounding = self.kernel.gram(wide, wide), self._rounding(wide, eps(landmarks))
+            gram, rounding = self._gram(wide, eps(landmarks)), self._rounding(wide, eps(landmarks))
         else:
             landmarks = math.sqrt(self.kernel.log_slope) * landmarks
             centre = landmarks.mean(axis=-2, keepdims=True)
@@ -158,13 +158,19 @@ class LandmarkDraw:
         vectors, roots = inverse_roots(gram, rounding + self.n_features * eps(landmarks))
         return _Prepared(landmarks, centre, (vectors * roots[..., None, :]) @ np.swapaxes(vectors, -1, -2))
 
+    def _gram(self, landmarks: np.ndarray, unit: float) -> np.ndarray:
+        """Return k(S, S) of landmarks rounded to unit roundoff ``unit``, which may lie beyond the radius by as much."""
+        t, edge = landmarks @ np.swapaxes(landmarks, -1, -2), self.radius
+        near = np.abs(t) <= edge * (1 + 2 * self.dim * unit)  # as `DotProductKernel.clip` says in that dtype
+        return np.asarray(self.kernel(np.where(near, np.clip(t, -edge, edge), t)))
+
     def _rounding(self, landmarks: np.ndarray, unit: float) -> np.ndarray:
         """Return eta, (*shape), in units of lambda_max, for what is not an exponential."""
         squared = np.max(np.sum(landmarks**2, axis=-1), axis=-1, keepdims=True)
         slack = self.dim * unit * squared
         end = np.minimum(squared + slack, self.radius)
         error = self.kernel(end) - self.kernel(end - slack)
-        size = self.kernel(self.kernel.clip(squared, self.dim))
+        size = self.kernel(np.minimum(squared, self.radius))  # longer ones have been refused
         return np.asarray(self.n_features * (np.where(size > 0, error / size, 0.0) + unit))[..., 0]
 
 

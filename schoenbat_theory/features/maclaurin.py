@@ -22,7 +22,7 @@ import numpy as np
 
 from schoenbat_theory.arrays import Array, as_generator, asarray_like, check_finite, namespace, require_int, to_host
 from schoenbat_theory.degrees import FixedDegrees, GeometricDegrees, get_degrees
-from schoenbat_theory.features.draw import MaclaurinDraw, load_draw
+from schoenbat_theory.features.draw import MaclaurinDraw
 from schoenbat_theory.features.inputs import check_norms, check_vectors, leading_axes, too_large
 from schoenbat_theory.features.joined import JoinedDraw
 from schoenbat_theory.features.moments import pair_terms, rademacher_moment, row_terms
@@ -30,7 +30,7 @@ from schoenbat_theory.features.sketch_moments import WEIGHTS, Weights, get_weigh
 from schoenbat_theory.kernels import DotProductKernel, get_kernel
 from schoenbat_theory.markup import inline_math
 
-__all__ = ["MaclaurinDraw", "RandomMaclaurin", "load_draw", "rademacher_moment"]
+__all__ = ["MaclaurinDraw", "RandomMaclaurin", "rademacher_moment"]
 
 
 @dataclass(frozen=True)
@@ -67,12 +67,11 @@ class RandomMaclaurin:
         weights: str = "rademacher",
     ) -> None:
         n_features = require_int("n_features", n_features, 1)
-        get_weights(weights)
         set_field = object.__setattr__  # the class is frozen; these are its normalised arguments
         set_field(self, "kernel", get_kernel(kernel))
         set_field(self, "n_features", n_features)
         set_field(self, "degrees", get_degrees(degrees, n_features))
-        set_field(self, "weights", weights)
+        set_field(self, "weights", get_weights(weights).name)
         self._check_weights()
         self._n_random(1 + n_features % 2)  # of all lengths d, one that leaves H0/1 an even number for pairs
 
@@ -115,7 +114,8 @@ class RandomMaclaurin:
         """Return E<phi(x), phi(y)>: f(<x, y>), or the partial sum of the degrees that the law reaches.
 
         Without a largest degree, ||x|| ||y|| beyond the radius of convergence is a ``ValueError``: there
-        E|phi(x) phi(y)| may be infinite and no mean exists.
+        E|phi(x) phi(y)| may be infinite and no mean exists. So it may be at the radius itself, where no error is
+        raised: for "inv" it is so for signs, x = e_1 and y = e_2.
         """
         t = self._inner(x, y)
         n_random = self._n_random(x.shape[-1])
@@ -139,7 +139,7 @@ class RandomMaclaurin:
         of their `PolynomialSketch`. Not in the sources seen; P05 enumerates and samples it for signs.
         """
         t, a, s = pair_terms(x, y)
-        result = self._covariance(t, t, a, s, x)
+        result = self._covariance(t, t, a, s, x, "x, y")
         xp = namespace(result)
         return xp.maximum(result, xp.zeros_like(result))  # Cauchy-Schwarz; rounding may say otherwise
 
@@ -152,7 +152,7 @@ class RandomMaclaurin:
         is what the bias of the attention ratio is made of (P09). Not in the sources seen.
         """
         t, a, s = row_terms(q, k)
-        return self._covariance(t[..., :, None], t[..., None, :], a, s, q)
+        return self._covariance(t[..., :, None], t[..., None, :], a, s, q, "q, k")
 
     def second_moment(self, x: Array, y: Array) -> Array:
         """Return E<phi(x), phi(y)>^2 = variance + mean^2 at full width, ``inf`` where it is infinite or beyond float64."""
@@ -223,28 +223,28 @@ class RandomMaclaurin:
             return np.repeat(self.degrees.sample(n_random // 2, rng, shape), 2, axis=-1)
         return self.degrees.sample(n_random, rng, shape)
 
-    def _covariance(self, t: Array, u: Array, a: Array, s: Array, like: Array) -> Array:
-        """Covariance of two estimates whose targets are f(t) and f(u), on the host in float64."""
-        dim, variance = like.shape[-1], t is u
+    def _covariance(self, t: Array, u: Array, a: Array, s: Array, like: Array, names: str) -> Array:
+        """Return the covariance of two estimates whose targets are f(t) and f(u), computed on the host in float64."""
+        dim = like.shape[-1]
         with np.errstate(all="ignore"):  # an overflow is found below
             product, a, s = (to_host(one).astype(np.float64) for one in (t * u, a, s))
-            first, *more = self._family.moments(a, product, s)
-        first = np.maximum(first, product) if variance else first  # Jensen; rounding may say otherwise
-        if not all(np.isfinite(moment).all() for moment in (first, *more)):
-            raise too_large("x, y", like)
+            moments = self._family.moments(a, product, s)
+        if not all(np.isfinite(moment).all() for moment in moments):
+            raise too_large(names, like)
         if isinstance(self.degrees, FixedDegrees):
             return asarray_like(self._counted(self.degrees.counts, dim, a, product, s), like)
         # Complex: the mean of the covariances made of C and of P, at half as many rows, is their sum at as many.
         t, u = (to_host(self.kernel.clip(one, dim)).astype(np.float64) for one in (t, u))
-        parts = [self.degrees.covariance(self.kernel, t, u, m, self._n_random(dim)) for m in (first, *more)]
+        parts = [self.degrees.covariance(self.kernel, t, u, m, self._n_random(dim)) for m in moments]
         return asarray_like(sum(parts), like)
 
     def _counted(self, counts: Sequence[int], dim: int, a: np.ndarray, u: np.ndarray, s: np.ndarray) -> np.ndarray:
         """Return sum_n a_n^2 times the covariance of two estimates by the sketch of degree n."""
         total = np.zeros_like(a)
         for n, (coefficient, count) in enumerate(zip(self.kernel.coefficients(len(counts) - 1), counts, strict=True)):
-            if n and count and coefficient:
-                total = total + coefficient**2 * self._family.covariance(n, count, dim, a, u, s)
+            if n and count:
+                scale = coefficient ** (2 / n)  # of the moments: a_n^2 alone may underflow, their power overflow
+                total = total + self._family.covariance(n, count, dim, scale * a, scale * u, scale * s)
         return total
 
     def _inner(self, x: Array, y: Array) -> Array:

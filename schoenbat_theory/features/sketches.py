@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from schoenbat_theory.arrays import Array, asarray_like, check_finite, require_int, to_host
+from schoenbat_theory.arrays import Array, asarray_like, require_int, to_host
 from schoenbat_theory.features.inputs import check_vectors, too_large
+from schoenbat_theory.features.moments import pair_terms
 from schoenbat_theory.features.sketch_draw import SketchDraw, sketch
 from schoenbat_theory.features.sketch_moments import Weights, get_weights
 from schoenbat_theory.markup import inline_math
@@ -104,21 +105,21 @@ class PolynomialSketch:
         The estimate is sum_j phi_j(x) conj(phi_j(y)) with the complex features of `SketchDraw.complex`; `variance` is
         the mean of this and `pseudo_variance`.
         """
-        return self._part(x, y, 0)
+        return asarray_like(np.maximum(self._parts(x, y)[0], 0.0), x)  # rounding may say less
 
     def pseudo_variance(self, x: Array, y: Array) -> Array:
         """Return E estimate^2 - <x, y>^(2p) of the complex estimate of D / 2 rows; ``ValueError`` for real weights."""
-        return self._part(x, y, 1)
+        return asarray_like(self._parts(x, y)[1], x)
 
     @property
     def _family(self) -> Weights:
         return get_weights(self.weights)
 
-    def _part(self, x: Array, y: Array, i: int) -> Array:
+    def _parts(self, x: Array, y: Array) -> tuple[np.ndarray, ...]:
         if not self._family.complex:
             raise ValueError(f"weights: expected complex ones, found {self.weights!r}")
         t, a, s = _products(x, y)
-        return asarray_like(self._family.parts(self.degree, self.n_features, x.shape[-1], a, t * t, s)[i], x)
+        return self._family.parts(self.degree, self.n_features, x.shape[-1], a, t * t, s)
 
     def _repr_html_(self) -> str:
         return inline_math(repr(self))
@@ -128,10 +129,8 @@ class PolynomialSketch:
 def _products(x: Array, y: Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return <x, y>, |x|^2 |y|^2 and sum_i x_i^2 y_i^2, on the host in float64."""
     check_vectors(x=x, y=y)
-    check_finite(x=x, y=y)
     require_int("d, the last axis of x and y", x.shape[-1], 1)
-    a, b = (to_host(one).astype(np.float64) for one in (x, y))
-    norms = np.sum(a * a, axis=-1) * np.sum(b * b, axis=-1)
+    t, norms, s = pair_terms(*(to_host(one).astype(np.float64) for one in (x, y)))
     if not np.isfinite(2 * norms).all():  # it bounds the square of the first, and the last
         raise too_large("x, y", x)
-    return np.sum(a * b, axis=-1), norms, np.sum((a * b) ** 2, axis=-1)
+    return t, norms, s

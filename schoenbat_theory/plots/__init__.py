@@ -17,10 +17,12 @@ from schoenbat_theory.plots.charts import plot_bars, plot_rate, plot_sequence, p
 from schoenbat_theory.plots.contest import plot_contest
 from schoenbat_theory.plots.curves import plot_curves
 from schoenbat_theory.plots.dots import plot_dots
-from schoenbat_theory.plots.vector import READING, plot, reading, svg, svg_file
+from schoenbat_theory.plots.vector import READING, Drawing, draw, plot, reading, svg
 
 __all__ = [
     "READING",
+    "Drawing",
+    "draw",
     "plot",
     "plot_bars",
     "plot_contest",
@@ -32,5 +34,4 @@ __all__ = [
     "plot_weights",
     "reading",
     "svg",
-    "svg_file",
 ]

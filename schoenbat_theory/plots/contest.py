@@ -15,6 +15,7 @@ from scipy.optimize import isotonic_regression
 from schoenbat_theory.plots.style import (
     GREY,
     INK,
+    PALE,
     STYLE,
     HouseFigure,
     decades,
@@ -33,7 +34,7 @@ COLORS = (
     "#D55E00",
     "#B0447E",
     "#8C6D00",
-    "#3A8FC4",
+    "#23307A",
     "#6B4FA0",
     "#5A5A5A",
 )  # after Okabe & Ito, darker
@@ -48,7 +49,8 @@ def plot_contest(evidence: Evidence, *, ax: Sequence[Axes] | None = None) -> Axe
       {"title", "x_label", "names": whether methods are named beside it, "series": label -> {"x", "error", "lower",
       "upper" (None where undefined), "strong": whether it is drawn to be seen first}, "levels": label -> error,
       "limits": label -> x, a line from which on the answer could be exact (optional)}.
-      A series of one point has spent all that it can: a dotted line carries its error on.
+      A series of one point has spent all that it can: a dotted line carries its error on. What lies above the lowest of
+      the levels is shaded.
     "families": label -> family, of all labels that are to look the same in several figures: a family is a colour;
     "shared": whether all panels have one range of errors. Returns the first axes.
 
@@ -65,6 +67,8 @@ def plot_contest(evidence: Evidence, *, ax: Sequence[Axes] | None = None) -> Axe
             _draw(one, panel, looks)
         axes[0].set_ylabel("relative error")
         _scale(axes, bool(f.get("shared")))
+        for one, panel in zip(axes, panels, strict=True):
+            _shade(one, panel)
         for one, panel in zip(axes, panels, strict=True):
             if panel["names"]:
                 _name(one, panel, looks)
@@ -89,8 +93,8 @@ def _canvas(panels: Sequence[Mapping[str, Any]]) -> list[Axes]:
     most = max(len(panel["series"]) + len(panel["levels"]) for panel in panels)
     figure = HouseFigure((7.3, max(3.0, 0.75 + most * LINE / 72 * 1.12)))
     named = [bool(panel["names"]) for panel in panels]
-    room = 0.262  # of the width, for one column of names
-    gap = 0.03 if sum(named) < 2 else 0.055
+    room = 0.278  # of the width, for one column of names
+    gap = 0.03 if sum(named) < 2 else 0.05
     width = (0.995 - 0.085 - room * sum(named) - gap * (len(panels) - 1)) / len(panels)
     left, axes = 0.085, list[Axes]()
     bottom = 0.42 / figure.get_figheight()
@@ -115,8 +119,9 @@ def _looks(families: Mapping[str, str]) -> dict[str, tuple[str, str]]:
 def _draw(ax: Axes, panel: Mapping[str, Any], looks: Mapping[str, tuple[str, str]]) -> None:
     ax.set(xscale="log", yscale="log", xlabel=words(panel["x_label"], 60))
     ax.set_title(words(panel["title"], 60), loc="left")
-    for level in panel["levels"].values():
-        ax.axhline(float(level), color=INK, lw=0.9, ls=(0, (5, 2)), zorder=1)
+    levels = [float(level) for level in panel["levels"].values()]
+    for level in levels:
+        ax.axhline(level, color=INK, lw=0.9, ls=(0, (5, 2)), zorder=1)
     for label, x in panel.get("limits", {}).items():
         ax.axvline(float(x), color=GREY, lw=0.9, ls=(0, (1, 1.5)), zorder=1)
         above: dict[str, Any] = {
@@ -167,6 +172,14 @@ def _scale(axes: Sequence[Axes], shared: bool) -> None:
         decades(ax.yaxis)
         if shared and ax is not axes[0]:
             ax.yaxis.set_major_formatter(ticker.NullFormatter())
+
+
+def _shade(ax: Axes, panel: Mapping[str, Any]) -> None:
+    """Shade what is no better than the best of the levels, as far as the panel goes."""
+    low, high = ax.get_ylim()
+    best = min((float(level) for level in panel["levels"].values()), default=high)
+    ax.axhspan(max(best, low), high, color=PALE, alpha=0.45, lw=0, zorder=-1)
+    ax.set_ylim(low, high)
 
 
 def _name(ax: Axes, panel: Mapping[str, Any], looks: Mapping[str, tuple[str, str]]) -> None:

@@ -33,7 +33,7 @@ NAME = 46  # letters of a name
 
 
 def plot_dots(evidence: Evidence, *, ax: Sequence[Axes] | None = None) -> Axes:
-    """Draw one line of dots per name, with a stroke at their median, panel under panel.
+    """Draw one line of dots per name, with a stroke at the median of those that are complete, panel under panel.
 
     ``ax``   one pair of axes per panel. Figure data: panels, a list of {"title", "x_label", "groups": name -> numbers,
              "log", "marked": the names in another colour, "missing": words for numbers that cannot be drawn, which are
@@ -74,9 +74,10 @@ def _draw(ax: Axes, panel: Mapping[str, Any]) -> None:
         color = VERMILLION if name in panel["marked"] else BLUE
         ax.axhline(row, color=PALE, lw=0.8, zorder=0)
         ax.plot(seen, np.full(seen.shape, row), "o", color=color, alpha=0.55, mec="none", ms=6, clip_on=False)
-        if seen.size:
+        missing = len(x) - len(seen)
+        if seen.size and not missing:
             ax.plot([np.median(seen)] * 2, [row - 0.36, row + 0.36], color=color, lw=1.8, solid_capstyle="butt")
-        if missing := len(x) - len(seen):
+        if missing:
             ax.annotate(f"{missing} {words(panel.get('missing', 'without a number'), 60)}", (1, row), (0, 2), xycoords=("axes fraction", "data"), ha="right",
                         textcoords="offset points", fontsize=7.5, color=GREY)  # fmt: skip
     if log:
@@ -91,7 +92,7 @@ def _draw(ax: Axes, panel: Mapping[str, Any]) -> None:
         label.set_color(VERMILLION if name in panel["marked"] else INK)
     ax.set_ylim(len(groups) - 0.4, -0.6)
     ax.spines["left"].set_visible(False)
-    ax.tick_params(axis="y", length=0)
+    ax.tick_params(axis="y", length=0, pad=9)  # a dot at 0 is not under its name
     at_left = transforms.blended_transform_factory(ax.figure.transFigure, ax.transAxes)
     ax.text(0.01, 1.03, words(panel["title"], 110), transform=at_left, fontweight="bold", va="bottom")
     ax.set_xlabel(label_of(panel["x_label"], 70))

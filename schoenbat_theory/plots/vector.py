@@ -1,12 +1,14 @@
-"""Figures as SVG: inline for pages, as files for people; the same data give the same bytes."""
+"""Figures as SVG, drawn once: an element for pages, a file for people; the same data give the same bytes."""
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import io
 import re
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 from xml.etree import ElementTree
 
@@ -20,7 +22,7 @@ from schoenbat_theory.plots.dots import plot_dots
 from schoenbat_theory.plots.style import STYLE, readable
 from schoenbat_theory.propositions import Evidence
 
-__all__ = ["PLOTS", "READING", "describe", "inline", "key_of", "plot", "reading", "svg", "svg_file"]
+__all__ = ["PLOTS", "READING", "Drawing", "describe", "draw", "plot", "reading", "svg"]
 
 READING = {  # one sentence on how to read each kind
     "sequence": "Estimate and its confidence sequence against the number of draws; the line is the target, the grey band its margin.",
@@ -62,27 +64,58 @@ def plot(evidence: Evidence, *, ax: Any = None) -> Axes:
     return PLOTS[kind](evidence, ax=ax)
 
 
+@dataclass(frozen=True)
+class Drawing:
+    """The picture of one evidence, which a page and a file can share.
+
+    ``root``   its SVG without namespaces, metadata, background and unused ids;  ``label``  what it shows, in words
+    """
+
+    root: ElementTree.Element = field(repr=False)
+    label: str
+
+    def element(self, key: str) -> str:
+        """Return it for a page: as wide as its container, no prolog, no address, no script.
+
+        ``key``   makes its ids differ from those of all else on the page
+        """
+        prefix = f"f{hashlib.sha256(key.encode()).hexdigest()[:8]}-"
+        root = _prefixed(self.root, prefix)
+        for name in ("width", "height"):
+            del root.attrib[name]
+        root.attrib.update({"width": "100%", "role": "img", "aria-label": self.label})
+        return ElementTree.tostring(root, encoding="unicode")
+
+    def file(self) -> str:
+        """Return it as the text of a file: with a title, on white."""
+        root = ElementTree.Element("svg", self.root.attrib | {"xmlns": "http://www.w3.org/2000/svg"})
+        ElementTree.SubElement(root, "title").text = self.label
+        ElementTree.SubElement(root, "rect", {"width": "100%", "height": "100%", "fill": "white"})
+        root.extend(self.root)
+        return ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def draw(evidence: Evidence) -> Drawing:
+    """Return the picture of ``evidence``; raises as `plot` does.
+
+    >>> data = {"rate": [0.1], "lower": [0.08], "upper": [0.12], "bound": [0.4]}
+    >>> draw(Evidence("consistent", "monte-carlo", name="a tail", figure={"plot": "tail", **data})).label[:19]
+    'a tail, consistent.'
+    """
+    return Drawing(_root(plot(evidence).figure), describe(evidence))
+
+
 def svg(evidence: Evidence, *, key: str | None = None) -> str:
-    """Return the figure of ``evidence`` as an SVG element for a page: no prolog, no address, no script.
+    """Return the figure of ``evidence`` as an SVG element for a page, see `Drawing.element`.
 
     ``key``   makes its ids differ from those of other figures on the page; default: from the data
-    The same data give the same text. It is as wide as its container.
+    The same data give the same text.
 
     >>> data = {"rate": [0.1], "lower": [0.08], "upper": [0.12], "bound": [0.4]}
     >>> svg(Evidence("consistent", "monte-carlo", figure={"plot": "tail", **data})).startswith('<svg viewBox="0 0 ')
     True
     """
-    return inline(plot(evidence).figure, describe(evidence), key_of(key or repr((evidence.name, evidence.figure))))
-
-
-def svg_file(evidence: Evidence, key: str) -> str:
-    """Return the figure of ``evidence`` as the text of an SVG file with a title, on white; ``key`` as in `svg`."""
-    root = _root(plot(evidence).figure, key_of(key), background="white")
-    title = ElementTree.Element("title")
-    title.text = describe(evidence)
-    root.insert(0, title)
-    root.set("xmlns", "http://www.w3.org/2000/svg")
-    return ElementTree.tostring(root, encoding="unicode") + "\n"
+    return draw(evidence).element(key or repr((evidence.name, evidence.figure)))
 
 
 def describe(evidence: Evidence) -> str:
@@ -103,22 +136,13 @@ def reading(figure: Mapping[str, Any]) -> str:
     return f"{said.removesuffix('.')}; the shaded region is where nothing is said." if figure.get("shade") else said
 
 
-def inline(figure: Any, label: str, key: str) -> str:
-    """Return a figure as an SVG element that fills its container and says what it shows."""
-    root = _root(figure, key, background="none")
-    for name in ("width", "height"):
-        root.attrib.pop(name, None)
-    root.attrib.update({"width": "100%", "role": "img", "aria-label": label})
-    return ElementTree.tostring(root, encoding="unicode")
-
-
-def _root(figure: Any, key: str, background: str) -> ElementTree.Element:
-    """Return the SVG of a figure without namespaces, metadata and unused ids; used ids begin with ``key``."""
+def _root(figure: Any) -> ElementTree.Element:
+    """Return the SVG of a figure without namespaces, metadata, background and unused ids."""
     buffer = io.StringIO()
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": "schoenbat_theory"}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # the reader's browser has fonts that we lack
         none = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        figure.savefig(buffer, format="svg", facecolor=background, metadata=none)
+        figure.savefig(buffer, format="svg", facecolor="none", metadata=none)
     root = ElementTree.fromstring(buffer.getvalue())
     for metadata in [child for child in root if child.tag.endswith("metadata")]:
         root.remove(metadata)
@@ -128,18 +152,19 @@ def _root(figure: Any, key: str, background: str) -> ElementTree.Element:
         found = {name.rpartition("}")[2]: value for name, value in node.attrib.items()}
         if found.get("id") not in used:
             found.pop("id", None)
-        for name, value in found.items():
-            if name == "id":
-                found[name] = key + value
-            elif name in ("href", "clip-path"):
-                found[name] = re.sub(r"^(url\()?#", rf"\g<0>{key}", value)
-            elif name == "style":
-                found[name] = re.sub(r"'?DejaVu Sans'?", "system-ui, sans-serif", value)
+        if "style" in found:
+            found["style"] = re.sub(r"'?DejaVu Sans'?", "system-ui, sans-serif", found["style"])
         node.attrib.clear()
         node.attrib.update(found)
     return root
 
 
-def key_of(text: str) -> str:
-    """Return a short prefix for the ids of one figure."""
-    return f"f{hashlib.sha256(text.encode()).hexdigest()[:8]}-"
+def _prefixed(root: ElementTree.Element, prefix: str) -> ElementTree.Element:
+    """Return a copy whose ids, and what refers to them, begin with ``prefix``."""
+    root = copy.deepcopy(root)
+    for node in root.iter():
+        if "id" in node.attrib:
+            node.set("id", prefix + node.attrib["id"])
+        for name in {"href", "clip-path"} & node.attrib.keys():
+            node.set(name, re.sub(r"^(url\()?#", rf"\g<0>{prefix}", node.attrib[name]))
+    return root

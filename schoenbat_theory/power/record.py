@@ -160,7 +160,7 @@ def save(record: Record, folder: Path, name: str) -> None:
     write_whole(folder / f"{name}.json", to_json(record))
     (folder / "figures").mkdir(exist_ok=True)
     for figure, evidence in record.figures().items():
-        write_whole(folder / "figures" / f"{figure}.svg", plots.svg_file(evidence, figure))
+        write_whole(folder / "figures" / f"{figure}.svg", plots.draw(evidence).file())
 
 
 def figure_of(name: str, **figure: Any) -> Evidence:

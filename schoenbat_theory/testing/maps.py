@@ -15,7 +15,7 @@ import numpy as np
 from schoenbat_theory.arrays import Array, to_host
 from schoenbat_theory.checks import ROUNDING, check_mean
 from schoenbat_theory.confidence import looks
-from schoenbat_theory.features.draw import load_draw
+from schoenbat_theory.features.archive import load_draw
 from schoenbat_theory.sampling import BATCHES
 from schoenbat_theory.testing.exam import (
     Exam,
@@ -200,6 +200,23 @@ def float32_features_equal_float64_features(case: _Case) -> Finding:
     return agree(phi(case.asarray(x)), wide, case.rounding(phi, x), "u = 2^-24")
 
 
+def float64_features_have_the_digits_of_float64(case: _Case) -> Finding:
+    """Rows that move by 2^-24 of themselves move their features as their slope says: nothing passes through float32.
+
+    The slope s is taken over h = 2^-14, with an error of about |s(2h) - s(h)| / 3. Where a feature jumps within 2 h but
+    not within 2^-24, as one that is a sign does, that difference is at least half of the slope that is not there.
+    """
+    phi, near, h = case.phi, 2.0**-24, 2.0**-14
+
+    def slope(by: float) -> np.ndarray:
+        ahead, behind = (_host(phi(case.asarray((1 + t) * case.x))) for t in (by, -by))
+        return np.asarray((ahead - behind) / (2 * by))
+
+    wide = slope(h)
+    bound = 2 * near * 2 * np.abs(slope(2 * h) - wide) + 2 * case.rounding(phi, case.x)
+    return agree(2 * near * slope(near), 2 * near * wide, bound, "rows 2^-24 longer and shorter")
+
+
 def inner_products_are_unbiased(case: _Case) -> Finding:
     """E <phi(x), phi(y)> = law.mean(x, y)."""
     mean, variance = case.closed_form("mean"), case.closed_form("variance")
@@ -316,6 +333,7 @@ MAP_LAWS: tuple[Callable[[_Case], Finding], ...] = (
     an_item_alone_equals_itself_in_a_batch,
     every_array_library_gives_the_same_features,
     float32_features_equal_float64_features,
+    float64_features_have_the_digits_of_float64,
     inner_products_are_unbiased,
     variance_equals_its_closed_form,
     second_moment_is_variance_plus_mean_squared,
