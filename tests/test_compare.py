@@ -583,6 +583,8 @@ def test_bad_input_is_named(arrays, options, message):
 
 def test_a_map_wider_than_every_width_asked_for_enters_at_its_own(rng):
     q, k, v = rng.normal(size=(3, 1, 16, 4))
-    found = st.compare(q, k, v, kernels=["exp"], widths=[8], methods=["Taylor, degree 1", "Taylor, degree 2"], workers=1)
+    found = st.compare(
+        q, k, v, kernels=["exp"], widths=[8], methods=["Taylor, degree 1", "Taylor, degree 2"], workers=1
+    )
     widths = {(one.method, one.width, one.features) for one in found.results if one.basis == "width" and one.features}
     assert widths == {("Taylor, degree 1", 8, 5), ("Taylor, degree 2", None, 15)}

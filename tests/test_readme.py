@@ -1,5 +1,6 @@
 """The README tells the truth: its commands, its snippets, its numbers and its picture."""
 
+import itertools
 import json
 import re
 from pathlib import Path
@@ -47,7 +48,7 @@ def test_what_a_user_brings_is_examined_in_under_ten_lines(capsys):
         exec(block, names)
         if block is own:
             assert st.verify(names["MINE"]).status == "as-expected"
-    assert "9 laws hold" in capsys.readouterr().out
+    assert "10 laws hold" in capsys.readouterr().out
     assert "verify_proposition(" in door
     compile(door, "README.md", "exec")
 
@@ -133,3 +134,72 @@ def test_the_numbers_are_those_of_the_record(row: str, quantity: str):
     assert len(found) == 8
     formats = "{:.0e}" if "e" in printed[0] else "{:.3f}" if float(printed[0]) < 1 else "{:.3g}"
     assert printed == [formats.format(min(found)), formats.format(max(found))]
+
+
+COMPARED = json.loads((ROOT / "benchmarks" / "compare" / "compare.json").read_text())
+SCALING = json.loads((ROOT / "benchmarks" / "compare" / "scaling.json").read_text())
+
+
+def cells_below(header: str) -> list[list[str]]:
+    lines = README[README.index(header) :].splitlines()
+    rows = itertools.takewhile(lambda line: line.startswith("|"), lines[2:])
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+
+
+def test_the_errors_of_all_methods_are_those_of_the_record():
+    rows = cells_below("| method | as trained | pre-scaled")
+    assert len(rows) == 15
+    assert (COMPARED["data"], COMPARED["draws"], 256 in COMPARED["widths"]) == ("shipped", 5, True)
+    for name, *printed in rows:
+        method = name.partition(" (")[0]
+        for target, cell in zip(("raw exp", "unit exp", "released exp"), printed, strict=True):
+            found = [
+                (one["error"], one["features"])
+                for one in COMPARED["results"]
+                if (one["method"], one["target"], one["basis"]) == (method, target, "width")
+                and one["width"] in (256, None)
+            ]
+            assert cell == ("–" if not found else f"{np.median([error for error, _ in found]):.2g}"), (name, target)
+            if "(" in name:
+                assert name.endswith(f"({found[0][1]} features)")
+
+
+def test_what_is_no_better_than_a_mean_of_the_values_is_said_of_the_record():
+    said = COMPARED["sentences"]["raw exp"]
+    for method in ("random Maclaurin", "random Maclaurin, released", "positive, orthogonal", "trigonometric"):
+        assert re.search(rf"[:;] {re.escape(method)}[;.]", said)
+    exact = {one["multiply_adds"] for one in COMPARED["targets"]}
+    better = {"random landmarks", "Nyströmformer"}
+    assert not any(re.search(rf"[:;] {one}[;.]", said) for one in better)
+    costs = [
+        one["multiply_adds"]
+        for one in COMPARED["results"]
+        if one["method"] in better and one["target"] == "raw exp" and one["basis"] == "width" and one["width"] == 256
+    ]
+    assert min(costs) > max(exact)
+
+
+@pytest.mark.parametrize(
+    ("row", "shown", "quantity"),
+    [
+        ("features for a kernel value", ("{:.0e}", "{:.0f}", "{:.1f}"), lambda one: one["pair_features"]),
+        ("distance of the exact attention", ("", "{:.3f}", "{:.3f}"), lambda one: one["distance"]),
+        (
+            "of the way from the mean",
+            ("", "{:.1f}", "{:.1f}"),
+            lambda one: 100 * (1 - one["distance"] / one["mean_of_softmax"]),
+        ),
+        ("distance left by the best", ("", "{:.3f}", "{:.3f}"), lambda one: one["exact_restored"]["power"]),
+        ("distance of the best row", ("{:.3f}", "{:.3f}", "{:.3f}"), lambda one: one["exact_restored"]["constant"]),
+    ],
+)
+def test_the_ablation_is_that_of_the_record(row, shown, quantity):
+    printed = next(cells for cells in cells_below("| quantity | as trained | pre-scaled") if cells[0].startswith(row))
+    for setting, form, cell in zip(("raw", "unit", "released"), shown, printed[1:], strict=True):
+        found = [quantity(one) for one in SCALING["rows"] if one["setting"] == setting]
+        assert len(found) == 8
+        if not form:  # exact attention of what is as trained is softmax attention
+            assert cell == f"{np.mean(found):.0f}" + " %" * ("%" in cell)
+            assert np.ptp(found) < 1e-12
+        else:
+            assert cell.removesuffix(" %") == f"{form.format(min(found))} to {form.format(max(found))}"
