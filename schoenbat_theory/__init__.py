@@ -72,7 +72,7 @@ from schoenbat_theory.features import (
     optimal_tilt,
     orthogonal_gap,
 )
-from schoenbat_theory.features.maclaurin import rademacher_moment
+from schoenbat_theory.features.moments import rademacher_moment
 from schoenbat_theory.kernels import KERNELS, DotProductKernel, get_kernel, polynomial
 from schoenbat_theory.propositions import Cell, Evidence, Proposition, decide, observe
 from schoenbat_theory.ratio import RatioLaw, ratio_law

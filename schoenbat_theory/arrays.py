@@ -29,6 +29,7 @@ __all__ = [
     "device_of",
     "eps",
     "namespace",
+    "placement",
     "require_bool",
     "require_int",
     "require_real",
@@ -107,6 +108,11 @@ def check_mask(name: str, mask: Array, like: Array, length: int) -> None:
 def device_of(x: Array) -> Any:
     """Return the device of ``x``, to create arrays beside it."""
     return array_api_compat.device(x)
+
+
+def placement(x: Array) -> tuple[str, str, str]:
+    """Return library, dtype and device of ``x`` as texts, a key under which arrays beside it can be kept."""
+    return namespace(x).__name__, str(x.dtype), str(device_of(x))
 
 
 def asarray_like(values: Any, like: Array, dtype: Any = None) -> Array:

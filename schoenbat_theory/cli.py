@@ -143,9 +143,7 @@ def _add_compare(commands: Any) -> None:
     parser.add_argument("--draws", type=_positive, metavar="N", help=f"of every random method (default: {DRAWS})")
     _add_seed(parser)
     _add_workers(parser)
-    parser.add_argument(
-        "--out", metavar="DIR", help="write compare.json, compare.html, scaling.html and figures/ there"
-    )
+    parser.add_argument("--out", metavar="DIR", help="write compare and scaling, .json and .html, and figures/ there")
     _add_json(parser)
     parser.set_defaults(run=run_compare)
 

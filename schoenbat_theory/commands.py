@@ -112,13 +112,15 @@ def run_compare(options: argparse.Namespace) -> int:
             from schoenbat_theory.compare.ablation import ablate_scaling
             from schoenbat_theory.compare.page import save
 
-            save(found, out, ablate_scaling(*heads, seed=options.seed, workers=options.workers))
+            kernel = next(one.kernel for one in found.targets if one.setting != "gaussian")
+            asked = {"kernel": kernel, "width": max(found.middle, 2), "draws": found.draws}
+            save(found, out, ablate_scaling(*heads, **asked, seed=options.seed, workers=options.workers))
     if options.json:
         _print_json(found.to_json())
     else:
         print(found.table())
         if out is not None:
-            print(f"Written: {out / 'compare.html'}, {out / 'scaling.html'}, {out / 'compare.json'} and figures.")
+            print(f"Written: {out / 'compare.html'}, {out / 'scaling.html'}, both as .json too, and figures.")
     return 0
 
 

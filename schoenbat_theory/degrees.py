@@ -178,10 +178,10 @@ class FixedDegrees:
         return polynomial(np.where(np.array(self.counts[: a.size]) > 0, a, 0.0), t)
 
 
-def allocate(weights: Sequence[float], n_features: int, *, least: int = 1) -> tuple[int, ...]:
+def allocate(costs: Sequence[float], n_features: int, *, least: int = 1) -> tuple[int, ...]:
     r"""Return the integers D_n that minimise sum_n c_n / D_n, subject to sum_n D_n = ``n_features``, D_n >= ``least``.
 
-    ``weights``     c_n >= 0, finite, one at least positive; c_n = 0 gets D_n = 0
+    ``costs``       c_n >= 0, finite, one at least positive; c_n = 0 gets D_n = 0
     ``n_features``  D, at least ``least`` for each positive c_n
 
     Greedy, and exact up to the rounding of gains: the k-th feature of degree n lowers the sum by c_n / (k (k-1)), which
@@ -192,21 +192,21 @@ def allocate(weights: Sequence[float], n_features: int, *, least: int = 1) -> tu
     >>> allocate([4.0, 1.0, 0.0], 6)
     (4, 2, 0)
     """
-    costs = as_reals("weights", weights)
-    if costs.ndim != 1 or not np.all(np.isfinite(costs) & (costs >= 0)) or not costs.any():
-        raise ValueError(f"weights: expected finite numbers >= 0, one of them positive, found {weights!r:.60}")
+    gains = as_reals("costs", costs)
+    if gains.ndim != 1 or not np.all(np.isfinite(gains) & (gains >= 0)) or not gains.any():
+        raise ValueError(f"costs: expected finite numbers >= 0, one of them positive, found {costs!r:.60}")
     n_features, least = require_int("n_features", n_features, 1), require_int("least", least, 1)
-    counts = np.where(costs > 0, least, 0)
+    counts = np.where(gains > 0, least, 0)
     spare = n_features - int(counts.sum())
     if spare < 0:
         raise ValueError(f"n_features: expected at least {counts.sum()}, {least} for each c_n > 0, found {n_features}")
-    costs = costs / costs.max()  # so that gains do not underflow
-    heap = [(-costs[n] / (least * (least + 1)), int(n)) for n in np.flatnonzero(counts)]
+    gains = gains / gains.max()  # so that none underflows
+    heap = [(-gains[n] / (least * (least + 1)), int(n)) for n in np.flatnonzero(counts)]
     heapq.heapify(heap)
     for _ in range(spare):
         n = heap[0][1]
         counts[n] += 1
-        heapq.heapreplace(heap, (-costs[n] / (int(counts[n]) * (int(counts[n]) + 1)), n))
+        heapq.heapreplace(heap, (-gains[n] / (int(counts[n]) * (int(counts[n]) + 1)), n))
     return tuple(counts.tolist())
 
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import io
 import itertools
+import json
 import os
 import re
 import tempfile
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
-__all__ = ["read_npz", "slug", "unused", "write_npz", "write_whole"]
+__all__ = ["json_text", "kept", "read_npz", "slug", "unused", "write_npz", "write_whole"]
 
 
 def write_whole(path: str | os.PathLike[str], data: str | bytes) -> None:
@@ -31,6 +32,18 @@ def write_whole(path: str | os.PathLike[str], data: str | bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def kept(text: str, path: str | os.PathLike[str] | None) -> str:
+    """Return ``text``, written to ``path``, whole or not at all, if one is given."""
+    if path is not None:
+        write_whole(path, text)
+    return text
+
+
+def json_text(document: Mapping[str, Any]) -> str:
+    """Return a JSON document as text for people and programs; ``ValueError`` for NaN and infinity in it."""
+    return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def write_npz(path: str | os.PathLike[str], **arrays: np.ndarray) -> None:

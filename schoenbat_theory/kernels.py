@@ -67,6 +67,10 @@ class DotProductKernel:
     log_slope: float | None = field(default=None, repr=False)
     squared: Callable[[np.ndarray], np.ndarray] | None = field(default=None, repr=False, compare=False)
 
+    def __reduce__(self) -> Any:
+        # The kernels of this package travel by name: their functions cannot be pickled.
+        return (get_kernel, (self.name,)) if KERNELS.get(self.name) is self else object.__reduce_ex__(self, 2)
+
     @classmethod
     def from_coefficients(
         cls,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from schoenbat_theory.environment import environment
-from schoenbat_theory.files import write_whole
+from schoenbat_theory.files import json_text, kept
 from schoenbat_theory.markup import decimal, table
 from schoenbat_theory.propositions import Evidence, Proposition, check_name, combine, json_number
 
@@ -128,19 +127,13 @@ class Report:
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
         """Return the JSON document, and write it to ``path``, whole or not at all, if one is given."""
-        text = json.dumps(self.as_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-        if path is not None:
-            write_whole(path, text)
-        return text
+        return kept(json_text(self.as_dict()), path)
 
     def to_html(self, path: str | os.PathLike[str] | None = None) -> str:
         """Return the report as one self-contained HTML page, and write it to ``path`` if one is given."""
         from schoenbat_theory.report import page  # jinja2 and matplotlib are needed from here on
 
-        text = page(self)
-        if path is not None:
-            write_whole(path, text)
-        return text
+        return kept(page(self), path)
 
     def table(self) -> str:
         """Return verdicts and numbers as text for a terminal."""

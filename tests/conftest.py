@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+collect_ignore = ["a_map_of_your_own.py"]  # to import it is to register a map for everybody
+
 settings.register_profile(
     "repeatable",
     derandomize=True,

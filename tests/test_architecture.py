@@ -1,4 +1,4 @@
-"""The wings of DESIGN.md, held: who may import whom, what a module exports, what importing the package costs."""
+"""The wings of the package, held: who may import whom, what a module exports, what importing the package costs."""
 
 from __future__ import annotations
 

@@ -502,9 +502,9 @@ def test_remarks_name_what_is_fitted_and_what_costs_more_than_exact_attention_ag
         dataclasses.replace(one, multiply_adds=exact - (one.target != "raw exp")) if one.method in dear else one
         for one in comparison.results
     ]
-    said = [one for one in dataclasses.replace(comparison, results=tuple(raised)).remarks() if "some width" in one]
+    said = [one for one in dataclasses.replace(comparison, results=tuple(raised)).remarks() if "in brackets" in one]
     assert len(said) == 1
-    assert "trigonometric" in said[0]
+    assert "trigonometric (" in said[0]
     assert said[0].startswith(f"Exact attention takes {exact:,.0f} multiply-adds")
 
 

@@ -169,12 +169,12 @@ def test_counts_are_near_the_best_real_ones(rng):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (([], 3), "weights: expected finite numbers >= 0, one of them positive"),
-        (([0.0, 0.0], 3), "weights: expected finite numbers"),
-        (([1.0, -1.0], 3), "weights: expected finite numbers"),
-        (([1.0, np.nan], 3), "weights: expected finite numbers"),
-        (([1.0, np.inf], 3), "weights: expected finite numbers"),
-        (([[1.0]], 3), "weights: expected finite numbers"),
+        (([], 3), "costs: expected finite numbers >= 0, one of them positive"),
+        (([0.0, 0.0], 3), "costs: expected finite numbers"),
+        (([1.0, -1.0], 3), "costs: expected finite numbers"),
+        (([1.0, np.nan], 3), "costs: expected finite numbers"),
+        (([1.0, np.inf], 3), "costs: expected finite numbers"),
+        (([[1.0]], 3), "costs: expected finite numbers"),
         (([1.0, 1.0], 1), "n_features: expected at least 2, 1 for each c_n > 0, found 1"),
         (([1.0, 1.0], 0), "n_features: expected an int >= 1, found 0"),
     ],
@@ -186,7 +186,7 @@ def test_what_cannot_be_allocated_is_named(arguments, words):
         allocate([1.0], 3, least=0)
     with pytest.raises(ValueError, match="n_features: expected at least 4, 2 for each"):
         allocate([1.0, 1.0], 3, least=2)
-    with pytest.raises(TypeError, match="weights: expected real numbers"):
+    with pytest.raises(TypeError, match="costs: expected real numbers"):
         allocate(["a"], 3)
 
 

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import itertools
 import math
+import pickle
 from fractions import Fraction
 
 import numpy as np
 import pytest
 
-from schoenbat_theory import KERNELS, DotProductKernel, get_kernel, polynomial, to_host
+from schoenbat_theory import KERNELS, DotProductKernel, RandomMaclaurin, get_kernel, polynomial, to_host
 from schoenbat_theory.arrays import eps
 
 U = 2.0**-53
@@ -328,3 +329,10 @@ def test_a_kernel_shows_itself_as_a_formula(kernel):
     assert kernel._repr_html_().count("<math") == 1
     assert "<code>" not in kernel._repr_html_()  # every formula was rendered
     assert kernel._repr_latex_().startswith(r"$\displaystyle f(t) = ")
+
+
+def test_the_kernels_of_the_package_and_what_holds_them_can_be_pickled(rng):
+    for kernel in KERNELS.values():
+        assert pickle.loads(pickle.dumps(kernel)) is kernel
+    law, x = RandomMaclaurin("exp", 8, weights="gaussian"), rng.normal(size=(3, 4))
+    assert np.array_equal(pickle.loads(pickle.dumps(law)).draw(4, rng=0)(x), law.draw(4, rng=0)(x))

@@ -22,7 +22,7 @@ from schoenbat_theory import (
 )
 from schoenbat_theory.arrays import eps
 from schoenbat_theory.confidence import catoni_interval
-from schoenbat_theory.features.maclaurin import rademacher_moment
+from schoenbat_theory.features.moments import rademacher_moment
 from schoenbat_theory.features.sketch_moments import WEIGHTS
 from schoenbat_theory.files import read_npz, write_npz
 

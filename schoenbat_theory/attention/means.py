@@ -26,7 +26,7 @@ def mean_attention(q: Array, k: Array, v: Array, *, causal: bool = False, key_ma
     returns       (..., n, e), same library, device and dtype; a row that sees no key is zeros
 
     It is attention with the kernel f = 1, the limit of every other as queries shrink to 0, in time linear in n and m.
-    Raises ``TypeError`` or ``ValueError`` for wrong input, NaN in q and k included. Not in the source.
+    Raises ``TypeError`` or ``ValueError`` for wrong input, NaN in q and k included. Not in the sources seen.
 
     >>> import numpy as np
     >>> mean_attention(np.eye(2), np.eye(2), np.array([[1.0], [3.0]]), causal=True)
@@ -57,7 +57,7 @@ def weighted_mean_attention(
     It knows which keys the queries prefer together, and nothing of one of them. It looks at all queries, so that there
     is no causal form. Exponentials are summed with a running maximum and cannot overflow; the mean query is, but for
     rounding, no longer than the longest, so that other kernels stay within their radius where the queries do. Time
-    linear in n and m. Raises as `kernel_attention` does. Not in the source.
+    linear in n and m. Raises as `kernel_attention` does. Not in the sources seen.
 
     >>> import numpy as np
     >>> weighted_mean_attention(np.eye(2), np.array([[0.0, 0.0], [2.0, 2.0]]), np.eye(2)).round(3)  # weights 1, e^2

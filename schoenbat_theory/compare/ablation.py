@@ -13,7 +13,6 @@ D - 1 random features are independent, so that every variance and covariance is 
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import os
 from collections.abc import Sequence
@@ -28,10 +27,11 @@ from schoenbat_theory.attention import feature_attention, softmax_attention
 from schoenbat_theory.compare.first_order import TRUSTED, first_order, pair_variances
 from schoenbat_theory.compare.measure import alone, swept
 from schoenbat_theory.compare.post import PostScaling, post_scaling
+from schoenbat_theory.compare.results import ROUNDING
 from schoenbat_theory.compare.targets import Problem, given_heads, problem, relative_error
 from schoenbat_theory.environment import environment
 from schoenbat_theory.features import RandomMaclaurin
-from schoenbat_theory.files import write_whole
+from schoenbat_theory.files import json_text, kept
 from schoenbat_theory.kernels import get_kernel
 from schoenbat_theory.markup import decimal
 from schoenbat_theory.propositions import json_number
@@ -114,10 +114,13 @@ class Ablation:
         lines = [f"{'head':<18} {'setting':<9}" + "".join(f" {name:>17}" for name in (*names, *restored))]
         for row in self.rows:
             values = [
-                *(getattr(row, name) for name in names),
+                *(getattr(row, name) if row.trusted or name != "predicted" else None for name in names),
                 *(getattr(row.exact_restored, name) for name in restored),
             ]
-            texts = ["–" if value is None else decimal(value, abs(value) / 10) for value in values]
+            texts = [
+                "–" if value is None else decimal(value, abs(value) / 10) if value > ROUNDING else "0"
+                for value in values
+            ]
             lines.append(f"{row.head:<18} {row.setting:<9}" + "".join(f" {text:>17}" for text in texts))
         return "\n".join(lines)
 
@@ -132,19 +135,13 @@ class Ablation:
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
         """Return the JSON document, and write it to ``path``, whole or not at all, if one is given."""
-        text = json.dumps(self.as_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-        if path is not None:
-            write_whole(path, text)
-        return text
+        return kept(json_text(self.as_dict()), path)
 
     def to_html(self, path: str | os.PathLike[str] | None = None) -> str:
         """Return the ablation as one self-contained HTML page, and write it to ``path`` if one is given."""
         from schoenbat_theory.compare.page import scaling_page  # jinja2 and matplotlib are needed from here on
 
-        text = scaling_page(self)
-        if path is not None:
-            write_whole(path, text)
-        return text
+        return kept(scaling_page(self), path)
 
 
 def ablate_scaling(

@@ -7,20 +7,19 @@ from collections.abc import Iterable
 from typing import Any
 
 from schoenbat_theory.compare.ablation import Ablation
-from schoenbat_theory.compare.results import Comparison, Result, finite, median
+from schoenbat_theory.compare.results import BASELINE, Comparison, Result, finite, median
 from schoenbat_theory.markup import decimal
 from schoenbat_theory.propositions import Evidence, observe
 
-__all__ = ["BASELINE", "STRONG", "overview", "scaling_picture", "target_picture"]
+__all__ = ["STRONG", "overview", "scaling_picture", "target_picture"]
 
-BASELINE = "baseline"  # the family of the answers without information
 STRONG = {  # drawn to be seen first: the map of the code released with SchoenbAt, FAVOR+, and what needs no randomness
     "random Maclaurin, released",
     "positive, orthogonal",
     "Taylor, degree 1",
     "Taylor, degree 2",
 }
-OVERVIEW = {"raw exp": "queries and keys as trained", "released exp": "after SchoenbAt's pre-scaling"}
+OVERVIEW = {"raw exp": "raw: as trained", "released exp": "released: pre-scaled, times d^(-1/4)"}
 
 
 def target_picture(comparison: Comparison, target: str) -> Evidence:
@@ -33,7 +32,7 @@ def target_picture(comparison: Comparison, target: str) -> Evidence:
     ]
     caption = (
         f"Error of attention against cost and against width, median over {_heads(comparison)}; bands from the best head to the "
-        "worst for the methods in bold. Dashed: answers in which no row depends on its own query; what is in grey is no better. "
+        "worst for the methods in bold. Dashed: answers in which no row depends on its own query; what lies in the shaded part is no better. "
         "Dotted: the cost of the exact answer."
     )
     return observe(name=f"target {target}", figure=_contest(comparison, panels, caption, shared=True))
@@ -49,7 +48,7 @@ def overview(comparison: Comparison) -> Evidence | None:
         return None
     caption = (
         f"Relative error of attention with the kernel exp, median over {_heads(comparison)}; bands from the best head to the "
-        "worst for the methods in bold. Dashed: answers in which no row depends on its own query; a method in grey does no better "
+        "worst for the methods in bold. Dashed: answers in which no row depends on its own query; a method in the shaded part does no better "
         "than to ignore the queries."
     )
     return observe(name="as trained and after pre-scaling", figure=_contest(comparison, panels, caption, shared=False))

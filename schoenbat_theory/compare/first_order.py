@@ -26,7 +26,10 @@ CUT = 0.01  # share of a denominator that may lie beyond the degrees of the map,
 
 
 def pair_variances(law: RandomMaclaurin, q: np.ndarray, k: np.ndarray) -> np.ndarray:
-    """Return the relative variances of all pairs, those of 16 queries at a time."""
+    """Return Var / f^2 of all pairs of a query (n, d) and a key (m, d), (n, m); one infinite number beyond float64.
+
+    Those of 16 queries are held at a time.
+    """
     blocks = [q[i : i + 16, None, :] for i in range(0, len(q), 16)]
     with np.errstate(all="ignore"):  # an overflow is found in the quotients
         try:
@@ -37,7 +40,11 @@ def pair_variances(law: RandomMaclaurin, q: np.ndarray, k: np.ndarray) -> np.nda
 
 
 def first_order(law: RandomMaclaurin, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> tuple[float, float]:
-    """Return, for one random feature, the relative mean squared error of attention and that of its denominators."""
+    """Return, for one random feature, the relative mean squared errors of attention and of its denominators.
+
+    ``q`` (n, d), ``k`` (m, d), ``v`` (m, e) on the host; both infinite beyond float64, the second also where degrees that
+    the law leaves out hold more than `CUT` of a denominator.
+    """
     errors, sizes, denominators = [], [], []
     for x in q:  # one matrix (m, m) at a time
         try:
@@ -49,9 +56,8 @@ def first_order(law: RandomMaclaurin, q: np.ndarray, k: np.ndarray, v: np.ndarra
         total = weights.sum()
         weights, covariance = weights / total, covariance / total / total
         out = weights @ v
-        errors.append(
-            max(float(np.sum((v - out) * (covariance @ (v - out)))), 0.0)
-        )  # rounding apart, it is not negative
+        square = float(np.sum((v - out) * (covariance @ (v - out))))
+        errors.append(max(square, 0.0))  # rounding apart, it is not negative
         sizes.append(np.sum(out**2))
         cut = abs(law.mean(x, k).sum() / total - 1)
         denominators.append(covariance.sum() if cut <= CUT else math.inf)

@@ -62,8 +62,8 @@ class Entry:
 class Plan:
     """Find the largest width of each method that costs no more than `REFERENCE` does at the middle one of ``widths``.
 
-    The cost of a method is the mean over its draws; that of the reference is one over `MANY` draws, for all kernels. A map
-    whose only width is beyond all ``widths`` enters at its own, so that none is left out in silence.
+    The cost of a method is the mean over its draws; that of the reference the mean over `MANY`, the same ones for all
+    kernels. A map whose only width is beyond all ``widths`` enters at its own, so that none is left out in silence.
     """
 
     setting: str

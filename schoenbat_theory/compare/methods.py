@@ -13,10 +13,11 @@ from schoenbat_theory.attention import (
     attention_sums,
     feature_attention,
     linear_attention,
+    mean_attention,
     nystrom_attention,
     nystromformer_attention,
+    weighted_mean_attention,
 )
-from schoenbat_theory.attention.means import mean_attention, weighted_mean_attention
 from schoenbat_theory.compare import costs
 from schoenbat_theory.compare.costs import Sizes
 from schoenbat_theory.compare.results import BASELINE
@@ -41,6 +42,7 @@ class Output(NamedTuple):
 class Approximation(NamedTuple):
     """One draw of a method, ready to run.
 
+    ``run``       computes the attention; it may run again, with the same output
     ``features``  features or landmarks in use;  ``multiply_adds``  per query, ``None`` where a map does not say
     """
 
@@ -56,7 +58,7 @@ class Method:
     ``law``       (problem, width) -> what is drawn from, with ``fit(q, k)`` where it is to be fitted; ``None``: does not enter
     ``draw``      (fitted law, problem, generator) -> `Approximation`
     ``settings``  where it enters;  ``sized``  whether it has a width to choose;  ``random``  whether draws differ
-    ``family``    by default the name before its first comma
+    ``group``     its family, if that is not the name before its first comma
     """
 
     name: str
@@ -218,6 +220,5 @@ ENTRANTS = (
     Method("Nyström, Schulz iteration", _landmarks, functools.partial(_nystrom, "schulz"), ("gaussian",)),
     Method("trigonometric, Gaussian", _even, _trigonometric, ("gaussian",)),
 )
-REFERENCE = Method(
-    "random Maclaurin", _random_maclaurin, _draw_map
-)  # its cost at the middle width is everyone's budget
+# Its cost at the middle width is the budget of all.
+REFERENCE = Method("random Maclaurin", _random_maclaurin, _draw_map)

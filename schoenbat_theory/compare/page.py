@@ -11,8 +11,8 @@ from pathlib import Path
 
 from schoenbat_theory.compare.ablation import Ablation
 from schoenbat_theory.compare.costs import RULE
-from schoenbat_theory.compare.figures import BASELINE, overview, scaling_picture, target_picture
-from schoenbat_theory.compare.results import ROUNDING, Comparison, Result
+from schoenbat_theory.compare.figures import overview, scaling_picture, target_picture
+from schoenbat_theory.compare.results import BASELINE, ROUNDING, Comparison, Result
 from schoenbat_theory.compare.rows import Row
 from schoenbat_theory.compare.words import scaling_sentences
 from schoenbat_theory.files import slug
@@ -51,12 +51,12 @@ def page(comparison: Comparison) -> str:
 
 
 def _page(comparison: Comparison, pictures: dict[str, Evidence], gallery: Gallery) -> str:
-    width = USUAL_WIDTH if USUAL_WIDTH in comparison.widths else sorted(comparison.widths)[len(comparison.widths) // 2]
+    width = USUAL_WIDTH if USUAL_WIDTH in comparison.widths else comparison.middle
     return render(
         "compare.html.j2",
         gallery,
         comparison=comparison,
-        data=DATA.get(comparison.data, f"of {comparison.data}"),
+        data=_whose(comparison.data),
         columns=COLUMNS,
         width=width,
         rule=RULE,
@@ -91,13 +91,18 @@ def _scaling_page(ablation: Ablation, picture: Evidence, gallery: Gallery) -> st
         "scaling.html.j2",
         gallery,
         ablation=ablation,
-        data=DATA.get(ablation.data, f"of {ablation.data}"),
+        data=_whose(ablation.data),
         heads=len({row.head for row in ablation.rows}),
         picture=picture,
         parts_of_text=scaling_sentences(ablation),
         columns=names,
         rows=rows,
     )
+
+
+def _whose(data: str) -> str:
+    """Return where heads are from, to be read after "heads"."""
+    return DATA.get(data, f"of {data}")
 
 
 def save(comparison: Comparison, folder: str | os.PathLike[str], ablation: Ablation) -> list[Path]:

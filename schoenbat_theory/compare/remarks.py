@@ -30,15 +30,15 @@ def _fitted(comparison: Comparison) -> Iterator[str]:
 def _dear(comparison: Comparison) -> Iterator[str]:
     """At any width that was asked for, against any target: the cost of a map may depend on what it is fitted to."""
     exact = median(one.multiply_adds for one in comparison.targets)
-    dear = {
-        row.method: None
-        for row in comparison.rows()
-        if row.basis == "width" and row.multiply_adds is not None and row.multiply_adds >= exact
-    }
+    dear: dict[str, set[int]] = {}
+    for row in comparison.rows():
+        if row.basis == "width" and row.multiply_adds is not None and row.multiply_adds >= exact:
+            dear.setdefault(row.method, set()).add(row.features or 0)
     if dear:
+        listed = (f"{method} ({', '.join(f'{one:,}' for one in sorted(widths))})" for method, widths in dear.items())
         yield (
-            f"Exact attention takes {exact:,.0f} multiply-adds per query at this length. As many or more, against some target "
-            f"at some width: {'; '.join(dear)}: they save nothing there."
+            f"Exact attention takes {exact:,.0f} multiply-adds per query at this length. As many or more, against some target, "
+            f"at the widths in brackets: {'; '.join(listed)}: they save nothing there."
         )
 
 

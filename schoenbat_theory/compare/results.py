@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import os
 from collections.abc import Iterable
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from schoenbat_theory import markup
 from schoenbat_theory.compare.costs import RULE
 from schoenbat_theory.environment import environment
-from schoenbat_theory.files import write_whole
+from schoenbat_theory.files import json_text, kept
 
 if TYPE_CHECKING:
     from schoenbat_theory.compare.rows import Row
@@ -74,7 +73,7 @@ class Result:
     ``method, family`` its name, and the part of it before a comma; the family of a baseline is "baseline"
     ``width``          features or landmarks asked for; ``None`` where the method has no width to choose
     ``basis``          "width": the widths of the run; "multiply-adds": the largest width within one budget for all
-    ``features``       features or landmarks used, median over draws; ``None`` where there are none
+    ``features``       features or landmarks that the first draw uses; ``None`` where there are none
     ``multiply_adds``  per query, both sides and the sums, by the rule of `compare.costs`; mean over draws;
                        ``None`` where a map of your own does not say
     ``errors``         relative Frobenius error of the whole output, per draw; ``None``: a denominator of exactly 0, or
@@ -119,6 +118,7 @@ class Comparison:
 
     ``results``  per target, head, method, basis and width;  ``targets``  per setting, kernel and head
     ``heads``    their names;  ``timed``  the name of the one on which times and memory were measured
+    ``widths, draws, seed``  as `compare` was given them, widths rising and each once
     ``data``     where the heads are from;  ``notes``  what a reader should know besides
     """
 
@@ -140,6 +140,8 @@ class Comparison:
     @property
     def inequality(self) -> str:
         """What the intervals promise."""
+        if self.draws == 1:
+            return "there is one draw of each method, and hence no interval"
         return (
             f"[least, largest] of {counted(self.draws, 'independent draw')} covers the median of a method's error with "
             f"probability 1 - 2^(1 - {self.draws}) = {1 - 2.0 ** (1 - self.draws):g} or more: it fails where all draws lie "
@@ -197,19 +199,13 @@ class Comparison:
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
         """Return the JSON document, and write it to ``path``, whole or not at all, if one is given."""
-        text = json.dumps(self.as_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-        if path is not None:
-            write_whole(path, text)
-        return text
+        return kept(json_text(self.as_dict()), path)
 
     def to_html(self, path: str | os.PathLike[str] | None = None) -> str:
         """Return the comparison as one self-contained HTML page, and write it to ``path`` if one is given."""
         from schoenbat_theory.compare.page import page  # jinja2 and matplotlib are needed from here on
 
-        text = page(self)
-        if path is not None:
-            write_whole(path, text)
-        return text
+        return kept(page(self), path)
 
     def _repr_html_(self) -> str:
         return markup.table(("target", "on these heads"), list(self.sentences().items()))

@@ -17,6 +17,7 @@ __all__ = ["Row", "row_of"]
 class Row:
     """The results of one method against one target on all heads: medians over heads, and the worst head.
 
+    ``features, multiply_adds``  medians over the heads on which they are known
     ``error, worst``  ``None``: undefined;  ``skill``  median over heads, an undefined one counted as minus infinity;
     ``nonpositive``   mean over heads;  ``seconds, fit_seconds, peak_bytes``  on the head that is timed
     ``heads``         how many there are;  ``wins``  on how many of them the skill is positive

@@ -84,7 +84,7 @@ def _cells(row: Row, same: Row | None) -> list[str]:
         "–" if row.multiply_adds is None else f"{row.multiply_adds / 1e3:.1f}",
         _short(row.error),
         _short(row.worst),
-        "–" if row.skill is None else f"{row.skill:.2f}" if row.skill > -10 else f"{row.skill:.0f}",
+        "–" if row.skill is None else f"{round(row.skill, 2) + 0.0:.2f}" if row.skill > -10 else f"{row.skill:.0f}",
         "–" if row.nonpositive is None else f"{row.nonpositive:.1%}",
         "–" if row.seconds is None else f"{row.seconds * 1e3:.1f}",
         "" if same is None else _whole(same.features),
@@ -96,7 +96,8 @@ def _title(comparison: Comparison) -> str:
     return (
         f"{counted(len(comparison.heads), 'head')} ({comparison.data}), {counted(comparison.draws, 'draw')}, seed {comparison.seed}. "
         f"Errors are relative, of the whole output: median over draws, then over heads. kMAC: thousands of multiply-adds per query.\n"
-        f"Times are of {comparison.timed}. Same cost: the width at which a method takes, on that head, no more than the random "
+        f"raw: queries and keys as trained; unit: pre-scaled to length 1; released: times d^(-1/4) too. Skill: 1 - error / that of the "
+        f"better mean of the values. Times are of {comparison.timed}. Same cost: the width at which a method takes, on that head, no more than the random "
         f"Maclaurin map takes at {comparison.middle}."
     )
 

@@ -1,4 +1,4 @@
-"""What methods are compared on: the exact attentions of a head, and the errors of two answers without information."""
+"""What methods are compared on: the exact attentions of a head, with queries and keys scaled in several ways."""
 
 from __future__ import annotations
 
@@ -111,8 +111,7 @@ def _attention(setting: str, kernel: str) -> Callable[..., np.ndarray]:
 
 
 def _raw(head: Head) -> Pair:
-    factor = head.q.shape[-1] ** -0.25
-    return head.q * factor, head.k * factor
+    return _shrunk(head.q, head.k)
 
 
 def _pre_scaled(head: Head) -> Pair:
@@ -121,8 +120,12 @@ def _pre_scaled(head: Head) -> Pair:
 
 
 def _released(head: Head) -> Pair:
-    factor = head.q.shape[-1] ** -0.25
-    q, k = _pre_scaled(head)
+    return _shrunk(*_pre_scaled(head))
+
+
+def _shrunk(q: np.ndarray, k: np.ndarray) -> Pair:
+    """Return both times d^(-1/4), so that inner products are divided by the root of d."""
+    factor = q.shape[-1] ** -0.25
     return q * factor, k * factor
 
 

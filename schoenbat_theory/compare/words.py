@@ -48,8 +48,8 @@ def _two_digits(x: float) -> str:
 def _distance(ablation: Ablation, present: Sequence[str]) -> list[str]:
     plain = ablation.values(present[0], "mean_of_softmax")
     sentences = [
-        f"All distances are relative to the norm of what they are distances from. The softmax attention of these heads is the "
-        f"target as long as nobody scales; the plain mean of V, which knows neither queries nor keys, is {span(plain)} away from it."
+        f"All distances are relative to the norm of what they are distances from. Without pre-scaling the target is the "
+        f"softmax attention of these heads; the plain mean of V, which knows neither queries nor keys, is {span(plain)} away from it."
     ]
     for setting in present:
         distance = ablation.values(setting, "distance")
@@ -107,22 +107,21 @@ def _restored(ablation: Ablation, setting: str) -> list[str]:
         return ablation.values(setting, f"exact_restored.{name}")
 
     bounds = [row.exact_restored.bound for row in ablation.of(setting)]
-    shares = _shares(
-        [
-            (row.distance - row.exact_restored.constant) / (row.distance - row.exact_restored.gamma)
-            for row in ablation.of(setting)
-            if row.distance - row.exact_restored.gamma > ROUNDING
-        ]
-    )
+    shares = [
+        (row.distance - row.exact_restored.constant) / (row.distance - row.exact_restored.gamma)
+        for row in ablation.of(setting)
+        if row.distance - row.exact_restored.gamma > ROUNDING
+    ]
+    told = shares and min(shares) >= 0  # else that row is farther away than the attention is without γ
+    attention = f": of what γ restores, {_shares(shares)} needs no attention" if told else ""
     return [
         "Post-scaling, γ sign(a) |a|^β entry by entry, can restore a norm. Whether it restores the attention is another "
         "question, and these numbers answer it generously: γ and β are fitted to softmax attention itself, for every channel "
         "of every head, which no training with β ≥ 0 can do better on this input, but for the steps of the grid of β.",
-        f"Of a distance of {span(ablation.values(setting, 'distance'))}, the best γ leaves {span(of('gamma'))}, the best γ and β "
+        f"{CALLED[setting].capitalize()}: of a distance of {span(ablation.values(setting, 'distance'))}, the best γ leaves {span(of('gamma'))}, the best γ and β "
         f"{span(of('power'))}. No γ and no β ≥ 0 leave less than {span(of('monotone'))}, nor does any function of the entries "
         "that is monotone in each channel.",
-        f"One row, the same for all queries, fitted likewise, leaves {span(of('constant'))}: of what γ restores, "
-        f"{shares} needs no attention. The output after γ is within {span(of('spread'))} of such a row, and hence, by the triangle "
+        f"One row, the same for all queries, fitted likewise, leaves {span(of('constant'))}{attention}. The output after γ is within {span(of('spread'))} of such a row, and hence, by the triangle "
         f"inequality, at least {span(bounds)} away from softmax attention.",
         "Queries whose outputs agree keep agreeing: each entry is mapped alone, and what pre-scaling has made equal no "
         "γ and β can tell apart.",

@@ -15,6 +15,7 @@
 """
 
 from schoenbat_theory.features.archive import load_draw
+from schoenbat_theory.features.draw import MaclaurinDraw
 from schoenbat_theory.features.exponential import PositiveFeatures
 from schoenbat_theory.features.exponential_draw import PositiveDraw
 from schoenbat_theory.features.exponential_moments import optimal_tilt, orthogonal_gap
@@ -24,7 +25,7 @@ from schoenbat_theory.features.hadamard import hadamard
 from schoenbat_theory.features.joined import JoinedDraw
 from schoenbat_theory.features.landmarks import LandmarkFeatures
 from schoenbat_theory.features.landmarks_draw import LandmarkDraw
-from schoenbat_theory.features.maclaurin import MaclaurinDraw, RandomMaclaurin
+from schoenbat_theory.features.maclaurin import RandomMaclaurin
 from schoenbat_theory.features.registry import feature_map, feature_maps
 from schoenbat_theory.features.sketch_draw import SketchDraw
 from schoenbat_theory.features.sketches import PolynomialSketch

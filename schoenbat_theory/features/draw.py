@@ -16,10 +16,11 @@ from schoenbat_theory.arrays import (
     asarray_like,
     broadcast_shapes,
     check_finite,
-    check_floating,
     device_of,
     namespace,
+    placement,
 )
+from schoenbat_theory.features.inputs import check_tokens
 from schoenbat_theory.files import read_npz, write_npz
 
 __all__ = ["MACLAURIN_FORMAT", "MaclaurinDraw", "read_maclaurin"]
@@ -105,7 +106,7 @@ class MaclaurinDraw:
         Raises ``TypeError`` or ``ValueError`` for a wrong dtype or shape, NaN, and features that overflow.
         """
         columns = self._constants()
-        self._check(x)
+        check_tokens(x, self.dim, self.shape)
         check_finite(x=x)
         out = self._apply(x, columns)
         if not all_finite(out):
@@ -117,7 +118,7 @@ class MaclaurinDraw:
 
         (..., n, W) with W <= D. This is what attention uses; it does not scan its input or output.
         """
-        self._check(x)
+        check_tokens(x, self.dim, self.shape)
         columns = self._constants()
         if columns.shape[-1]:
             columns = np.sqrt(np.sum(columns**2, axis=-1, keepdims=True))
@@ -142,11 +143,6 @@ class MaclaurinDraw:
     def _sizes(self) -> list[int]:
         """Sizes of the levels, counted once: every block of tokens asks for them."""
         return _level_sizes(self.degrees)
-
-    def _check(self, x: Array) -> None:
-        check_floating(x=x)
-        if x.ndim < 2 or x.shape[-1] != self.dim:
-            raise ValueError(f"x: expected shape (..., n, {self.dim}), found {tuple(x.shape)}")
 
     def _constants(self) -> np.ndarray:
         """Values of the constant features that stand behind the products, (*shape, k)."""
@@ -181,7 +177,7 @@ class MaclaurinDraw:
 
     def _levels(self, x: Array) -> list[tuple[Array, Array | None]]:
         """Return per level the matrix (*shape, d, c_l) and, where ``shape`` leaves gaps, an offset; kept per device."""
-        key = (namespace(x).__name__, str(x.dtype), str(device_of(x)))
+        key = placement(x)
         if key not in self._on_device:
             self._on_device[key] = [
                 (

@@ -20,9 +20,8 @@ from schoenbat_theory.arrays import (
     all_finite,
     as_generator,
     asarray_like,
-    broadcast_shapes,
     check_finite,
-    check_floating,
+    namespace,
     require_bool,
     require_int,
     require_real,
@@ -30,7 +29,7 @@ from schoenbat_theory.arrays import (
 )
 from schoenbat_theory.features.exponential_draw import PositiveDraw
 from schoenbat_theory.features.exponential_moments import log_relative_variance, optimal_tilt
-from schoenbat_theory.features.inputs import check_vectors, leading_axes, too_large
+from schoenbat_theory.features.inputs import check_fitted, check_vectors, leading_axes, too_large
 from schoenbat_theory.features.registry import Unfitted, feature_map
 from schoenbat_theory.markup import inline_math
 
@@ -153,11 +152,8 @@ class PositiveFeatures:
         >>> PositiveFeatures(8).fit(np.zeros((3, 2)), np.zeros((4, 2))).tilt
         0.0
         """
-        xp = check_floating(q=q, k=k)
-        if q.ndim < 2 or k.ndim < 2 or q.shape[-1] != k.shape[-1] or 0 in (*q.shape, *k.shape):
-            raise ValueError(f"q, k: expected (..., n, d), (..., m, d), none empty, found {q.shape}, {k.shape}")
-        broadcast_shapes(q=tuple(q.shape[:-2]), k=tuple(k.shape[:-2]))
-        check_finite(q=q, k=k)
+        check_fitted(q, k)
+        xp = namespace(q)
         with np.errstate(all="ignore"):  # an overflow is found in the result
             squares = (xp.mean(xp.sum(x * x, axis=-1), axis=-1) for x in (q, k))
             product = xp.sum(xp.mean(q, axis=-2) * xp.mean(k, axis=-2), axis=-1)

@@ -15,12 +15,11 @@ from schoenbat_theory.arrays import (
     Array,
     all_finite,
     asarray_like,
-    broadcast_shapes,
     check_finite,
-    check_floating,
-    device_of,
     namespace,
+    placement,
 )
+from schoenbat_theory.features.inputs import check_stored, check_tokens
 from schoenbat_theory.files import read_npz, write_npz
 
 __all__ = ["POSITIVE_FORMAT", "PositiveDraw", "read_positive"]
@@ -114,7 +113,7 @@ class PositiveDraw:
     @np.errstate(all="ignore")
     def log(self, x: Array) -> Array:
         """Return log phi(x), (..., n, D). Raises as the map itself does, where the logarithms overflow."""
-        self._check(x)
+        check_tokens(x, self.dim, self.shape)
         check_finite(x=x)
         logs, half = self._logs(x)
         logs -= half[..., None]
@@ -130,8 +129,7 @@ class PositiveDraw:
         x; those too far below the largest of their row are 0. This is what attention uses; it scans neither its input
         nor its output: NaN stays NaN, and |x|^2 / 2 beyond the dtype makes the scale infinite.
         """
-        self._check(x)
-        xp = namespace(x)
+        xp = check_tokens(x, self.dim, self.shape)
         logs, half = self._logs(x)
         top = xp.max(logs, axis=-1)
         logs -= top[..., None]
@@ -148,12 +146,6 @@ class PositiveDraw:
             name=np.array(self.name),
         )
 
-    def _check(self, x: Array) -> None:
-        check_floating(x=x)
-        if x.ndim < 2 or x.shape[-1] != self.dim:
-            raise ValueError(f"x: expected shape (..., n, {self.dim}), found {tuple(x.shape)}")
-        broadcast_shapes(draw=self.shape, x=tuple(x.shape[:-2]))
-
     def _logs(self, x: Array) -> tuple[Array, Array]:
         """Return the logarithms without their part -|x|^2/2, (..., n, D), and |x|^2/2, (..., n)."""
         xp = namespace(x)
@@ -166,7 +158,7 @@ class PositiveDraw:
 
     def _matrix(self, x: Array) -> tuple[Array, Array]:
         """Return sqrt(1-4A) w as (*shape, d, m), and what does not depend on x as (*shape, 1, D); kept per device."""
-        key = (namespace(x).__name__, str(x.dtype), str(device_of(x)))
+        key = placement(x)
         if key not in self._on_device:
             offset = self.tilt * np.sum(self.weights**2, axis=-1)
             offset += self.dim / 4 * math.log1p(-4 * self.tilt) - math.log(self.n_features) / 2
@@ -192,12 +184,14 @@ def read_positive(path: str | os.PathLike[str]) -> PositiveDraw:
     """Read a draw written by `PositiveDraw.save`; ``ValueError`` with ``path`` for what is no such archive."""
     stored = read_npz(path, ("weights", "tilt", "hyperbolic", "name"))
     weights, tilt = stored["weights"], stored["tilt"]
-    for name, holds in {
-        "weights": weights.dtype == np.float64 and weights.ndim > 1 and min(weights.shape[-2:]) > 0,
+    holds = {
+        "weights": weights.dtype == np.float64
+        and weights.ndim > 1
+        and min(weights.shape[-2:]) > 0
+        and np.all(np.isfinite(weights)),
         "tilt": tilt.dtype == np.float64 and tilt.ndim == 0 and -math.inf < tilt < 0.25,
         "hyperbolic": stored["hyperbolic"].dtype == np.bool_ and stored["hyperbolic"].ndim == 0,
         "name": stored["name"].dtype.kind == "U" and stored["name"].ndim == 0,
-    }.items():
-        if not holds or (name == "weights" and not np.all(np.isfinite(weights))):
-            raise ValueError(f"{path}: {name} of the draw is damaged: {stored[name].dtype} {stored[name].shape}")
+    }
+    check_stored(path, stored, holds)
     return PositiveDraw(weights, float(tilt), bool(stored["hyperbolic"]), str(stored["name"]))

@@ -13,12 +13,11 @@ from schoenbat_theory.arrays import (
     Array,
     all_finite,
     asarray_like,
-    broadcast_shapes,
     check_finite,
-    check_floating,
-    device_of,
     namespace,
+    placement,
 )
+from schoenbat_theory.features.inputs import check_stored, check_tokens
 from schoenbat_theory.files import read_npz, write_npz
 
 __all__ = ["FOURIER_FORMAT", "FOURIER_KERNELS", "FourierDraw", "read_fourier"]
@@ -82,7 +81,7 @@ class FourierDraw:
 
         Raises ``TypeError`` or ``ValueError`` for a wrong dtype or shape, NaN, and features that overflow.
         """
-        self._check(x)
+        check_tokens(x, self.dim, self.shape)
         check_finite(x=x)
         features, log_scale = self.scaled(x)
         out = features * namespace(x).exp(log_scale)[..., None]
@@ -98,8 +97,7 @@ class FourierDraw:
         -log(m)/2 for "gaussian". This is what attention uses; it scans neither its input nor its output: NaN stays NaN,
         an angle beyond the dtype becomes NaN, and |x|^2/2 beyond it makes the scale infinite.
         """
-        self._check(x)
-        xp = namespace(x)
+        xp = check_tokens(x, self.dim, self.shape)
         angles = x @ self._matrix(x)
         features = xp.concat([xp.cos(angles), xp.sin(angles)], axis=-1)
         half = xp.sum(x * x, axis=-1) / 2 if self.kernel == "exp" else xp.zeros_like(x[..., 0])
@@ -111,15 +109,9 @@ class FourierDraw:
         text = {"format": FOURIER_FORMAT, "kernel": self.kernel, "name": self.name}
         write_npz(path, weights=self.weights, **{name: np.array(value) for name, value in text.items()})
 
-    def _check(self, x: Array) -> None:
-        check_floating(x=x)
-        if x.ndim < 2 or x.shape[-1] != self.dim:
-            raise ValueError(f"x: expected shape (..., n, {self.dim}), found {tuple(x.shape)}")
-        broadcast_shapes(draw=self.shape, x=tuple(x.shape[:-2]))
-
     def _matrix(self, x: Array) -> Array:
         """Return the vectors as (*shape, d, m), kept per device."""
-        key = (namespace(x).__name__, str(x.dtype), str(device_of(x)))
+        key = placement(x)
         if key not in self._on_device:
             self._on_device[key] = asarray_like(np.swapaxes(self.weights, -1, -2), x)
         return self._on_device[key]
@@ -130,11 +122,10 @@ def read_fourier(path: str | os.PathLike[str]) -> FourierDraw:
     stored = read_npz(path, ("weights", "kernel", "name"))
     weights, kernel = stored["weights"], str(stored["kernel"])
     numbers = weights.dtype == np.float64 and weights.ndim > 1 and min(weights.shape[-2:]) > 0
-    for name, holds in {
+    holds = {
         "weights": numbers and bool(np.all(np.isfinite(weights))),
         "kernel": kernel in FOURIER_KERNELS,
         "name": stored["name"].dtype.kind == "U" and stored["name"].ndim == 0,
-    }.items():
-        if not holds:
-            raise ValueError(f"{path}: {name} of the draw is damaged: {stored[name].dtype} {stored[name].shape}")
+    }
+    check_stored(path, stored, holds)
     return FourierDraw(weights, kernel, str(stored["name"]))

@@ -1,15 +1,17 @@
-"""What every law of feature maps asks of the vectors it is given, and the words in which it says no."""
+"""What every law and draw of feature maps asks of what it is given, and the words in which it says no."""
 
 from __future__ import annotations
 
 import math
+import os
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from schoenbat_theory.arrays import Array, broadcast_shapes, check_floating, eps, namespace, require_int
+from schoenbat_theory.arrays import Array, broadcast_shapes, check_finite, check_floating, eps, namespace, require_int
 
-__all__ = ["check_norms", "check_vectors", "leading_axes", "too_large"]
+__all__ = ["check_fitted", "check_norms", "check_stored", "check_tokens", "check_vectors", "leading_axes", "too_large"]
 
 
 def check_vectors(**named: Array) -> Any:
@@ -20,6 +22,33 @@ def check_vectors(**named: Array) -> Any:
         raise ValueError(f"{names}: expected (..., d) with one d, found {found}")
     broadcast_shapes(**{name: tuple(x.shape[:-1]) for name, x in named.items()})
     return xp
+
+
+def check_tokens(x: Array, dim: int, shape: tuple[int, ...]) -> Any:
+    """Return the namespace of ``x`` (..., n, dim), whose leading axes broadcast with ``shape`` of a draw, or raise."""
+    xp = check_floating(x=x)
+    if x.ndim < 2 or x.shape[-1] != dim:
+        raise ValueError(f"x: expected shape (..., n, {dim}), found {tuple(x.shape)}")
+    broadcast_shapes(draw=shape, x=tuple(x.shape[:-2]))
+    return xp
+
+
+def check_fitted(q: Array, k: Array) -> tuple[int, ...]:
+    """Return the common leading axes of ``q`` (..., n, d) and ``k`` (..., m, d) that a law is fitted to, or raise."""
+    check_floating(q=q, k=k)
+    if q.ndim < 2 or k.ndim < 2 or q.shape[-1] != k.shape[-1] or 0 in (*q.shape, *k.shape):
+        found = f"{tuple(q.shape)}, {tuple(k.shape)}"
+        raise ValueError(f"q, k: expected (..., n, d), (..., m, d), none empty, found {found}")
+    lead = broadcast_shapes(q=tuple(q.shape[:-2]), k=tuple(k.shape[:-2]))
+    check_finite(q=q, k=k)
+    return lead
+
+
+def check_stored(path: str | os.PathLike[str], stored: Mapping[str, np.ndarray], holds: Mapping[str, Any]) -> None:
+    """Raise ``ValueError`` with ``path`` for the first array of a saved draw, name -> truth, that is not as it was saved."""
+    for name, sound in holds.items():
+        if not sound:
+            raise ValueError(f"{path}: {name} of the draw is damaged: {stored[name].dtype} {stored[name].shape}")
 
 
 def leading_axes(shape: Any) -> tuple[int, ...]:

@@ -16,10 +16,10 @@ from schoenbat_theory.arrays import (
     asarray_like,
     broadcast_shapes,
     check_finite,
-    check_floating,
     device_of,
     namespace,
 )
+from schoenbat_theory.features.inputs import check_stored, check_tokens
 from schoenbat_theory.features.sketch_draw import SketchDraw, read_sketch, sketch
 from schoenbat_theory.features.sketch_moments import Weights
 from schoenbat_theory.files import read_npz, write_npz
@@ -119,7 +119,7 @@ class JoinedDraw:
 
         Raises ``TypeError`` or ``ValueError`` for a wrong dtype or shape, NaN, and features that overflow.
         """
-        self._check(x)
+        check_tokens(x, self.dim, self.shape)
         check_finite(x=x)
         out = self._apply(x, self.constants)
         if not all_finite(out):
@@ -131,7 +131,7 @@ class JoinedDraw:
 
         (..., n, W) with W <= D. This is what attention uses; it does not scan its input or output.
         """
-        self._check(x)
+        check_tokens(x, self.dim, self.shape)
         columns = self.constants
         if columns.shape[-1]:
             columns = np.sqrt(np.sum(columns**2, axis=-1, keepdims=True))
@@ -158,11 +158,6 @@ class JoinedDraw:
         """Number F of columns before the constants."""
         return sum(part.n_features for part in self.parts) if self.picks is None else int(self.picks.shape[-1])
 
-    def _check(self, x: Array) -> None:
-        check_floating(x=x)
-        if x.ndim < 2 or x.shape[-1] != self.dim:
-            raise ValueError(f"x: expected shape (..., n, {self.dim}), found {tuple(x.shape)}")
-
     @np.errstate(all="ignore")  # an overflow is found in the result
     def _apply(self, x: Array, constants: np.ndarray) -> Array:
         xp = namespace(x)
@@ -184,18 +179,17 @@ def read_joined(path: str | os.PathLike[str]) -> JoinedDraw:
     """Read a draw written by `JoinedDraw.save`; ``ValueError`` with ``path`` for what is no such archive."""
     stored = read_npz(path, ("dim", "factors", "filler", "picks", "constants", "linear", "radius", "name"))
     dim, factors, constants, linear = (stored[name] for name in ("dim", "factors", "constants", "linear"))
-    for name, holds in {
+    holds = {
         "dim": dim.dtype.kind == "i" and dim.ndim == 0 and dim > 0,
-        "factors": _reals(factors) and factors.ndim == 1,
-        "filler": _reals(stored["filler"]) and stored["filler"].ndim == 0,
+        "factors": _nonnegative(factors) and factors.ndim == 1,
+        "filler": _nonnegative(stored["filler"]) and stored["filler"].ndim == 0,
         "picks": stored["picks"].dtype.kind == "i",
-        "constants": _reals(constants) and constants.ndim > 0,
-        "linear": _reals(linear) and linear.ndim == 1 and linear.size < 2,
+        "constants": _nonnegative(constants) and constants.ndim > 0,
+        "linear": _nonnegative(linear) and linear.ndim == 1 and linear.size < 2,
         "radius": stored["radius"].dtype.kind == "f" and stored["radius"].ndim == 0 and stored["radius"] > 0,
         "name": stored["name"].dtype.kind == "U" and stored["name"].ndim == 0,
-    }.items():
-        if not holds:
-            raise ValueError(f"{path}: {name} of the draw is damaged: {stored[name].dtype} {stored[name].shape}")
+    }
+    check_stored(path, stored, holds)
     packed = read_npz(path, tuple(f"part_{i}" for i in range(factors.size)))
     parts = tuple(_unpacked(one, f"{path}: {name}") for name, one in packed.items())
     picks, width = stored["picks"], sum(part.n_features for part in parts)
@@ -235,7 +229,7 @@ def _picks(degrees: np.ndarray, widths: dict[int, int], pairs: bool) -> np.ndarr
     return None if start == column.size and np.all(picks == column) else picks
 
 
-def _reals(x: np.ndarray) -> bool:
+def _nonnegative(x: np.ndarray) -> bool:
     """Whether ``x`` holds finite numbers >= 0 in float64."""
     return bool(x.dtype == np.float64 and np.all(np.isfinite(x) & (x >= 0)))
 
@@ -249,6 +243,7 @@ def _packed(part: SketchDraw) -> np.ndarray:
 
 
 def _unpacked(packed: np.ndarray, where: str) -> SketchDraw:
+    """Return the part whose archive has these bytes; errors say ``where`` it is."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "part.npz"
         path.write_bytes(packed.tobytes())

@@ -13,14 +13,13 @@ from schoenbat_theory.arrays import (
     Array,
     all_finite,
     asarray_like,
-    broadcast_shapes,
     check_finite,
-    check_floating,
-    device_of,
     eps,
     namespace,
+    placement,
 )
 from schoenbat_theory.features.gram import centred_gram, gaussian_rounding, inverse_roots
+from schoenbat_theory.features.inputs import check_stored, check_tokens
 from schoenbat_theory.files import read_npz, write_npz
 from schoenbat_theory.kernels import KERNELS, DotProductKernel
 
@@ -108,10 +107,7 @@ class LandmarkDraw:
         Of an exponential e^(bt) the scale is b |x|^2 / 2, and features have rows of length at most 1; of another kernel
         it is 0. This is what attention uses.
         """
-        xp = check_floating(x=x)
-        if x.ndim < 2 or x.shape[-1] != self.dim:
-            raise ValueError(f"x: expected shape (..., n, {self.dim}), found {tuple(x.shape)}")
-        broadcast_shapes(draw=self.shape, x=tuple(x.shape[:-2]))
+        xp = check_tokens(x, self.dim, self.shape)
         landmarks, centre, root = self._prepared(x)
         if self.kernel.log_slope is None:
             features = self.kernel.gram(x, landmarks) @ root
@@ -136,7 +132,7 @@ class LandmarkDraw:
         )
 
     def _prepared(self, x: Array) -> _Prepared:
-        key = (namespace(x).__name__, str(x.dtype), str(device_of(x)))
+        key = placement(x)
         if key not in self._on_device:
             dtype = np.dtype(key[1].rpartition(".")[2])
             self._on_device[key] = _Prepared(*(asarray_like(part, x) for part in self._host(dtype)))
@@ -178,11 +174,13 @@ def read_landmarks(path: str | os.PathLike[str]) -> LandmarkDraw:
     """Read a draw written by `LandmarkDraw.save`; ``ValueError`` with ``path`` for what is no such archive."""
     stored = read_npz(path, ("kernel", "landmarks", "name"))
     landmarks = stored["landmarks"]
-    for name, holds in {
+    holds = {
         "kernel": stored["kernel"].dtype.kind == "U" and str(stored["kernel"]) in KERNELS,
-        "landmarks": landmarks.dtype == np.float64 and landmarks.ndim > 1 and min(landmarks.shape[-2:]) > 0,
+        "landmarks": landmarks.dtype == np.float64
+        and landmarks.ndim > 1
+        and min(landmarks.shape[-2:]) > 0
+        and np.all(np.isfinite(landmarks)),
         "name": stored["name"].dtype.kind == "U" and stored["name"].ndim == 0,
-    }.items():
-        if not holds or (name == "landmarks" and not np.all(np.isfinite(landmarks))):
-            raise ValueError(f"{path}: {name} of the draw is damaged: {stored[name].dtype} {stored[name].shape}")
+    }
+    check_stored(path, stored, holds)
     return LandmarkDraw(KERNELS[str(stored["kernel"])], landmarks, str(stored["name"]))

@@ -25,12 +25,12 @@ from schoenbat_theory.degrees import FixedDegrees, GeometricDegrees, get_degrees
 from schoenbat_theory.features.draw import MaclaurinDraw
 from schoenbat_theory.features.inputs import check_norms, check_vectors, leading_axes, too_large
 from schoenbat_theory.features.joined import JoinedDraw
-from schoenbat_theory.features.moments import pair_terms, rademacher_moment, row_terms
+from schoenbat_theory.features.moments import pair_terms, row_terms
 from schoenbat_theory.features.sketch_moments import WEIGHTS, Weights, get_weights
 from schoenbat_theory.kernels import DotProductKernel, get_kernel
 from schoenbat_theory.markup import inline_math
 
-__all__ = ["MaclaurinDraw", "RandomMaclaurin", "rademacher_moment"]
+__all__ = ["RandomMaclaurin"]
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ import functools
 
 import numpy as np
 
-from schoenbat_theory.arrays import Array, broadcast_shapes, check_finite, check_floating, to_host
+from schoenbat_theory.arrays import Array, to_host
 from schoenbat_theory.degrees import FixedDegrees
+from schoenbat_theory.features.inputs import check_fitted
 from schoenbat_theory.features.maclaurin import RandomMaclaurin
 from schoenbat_theory.features.registry import Unfitted, feature_map
 from schoenbat_theory.features.sketch_moments import get_weights
@@ -30,11 +31,7 @@ def fit_counts(kernel: str, n_features: int, weights: str, q: Array, k: Array) -
     >>> fit_counts("exp", 16, "srht", np.eye(4), np.eye(4) / 2).degrees
     FixedDegrees(counts=(1, 15))
     """
-    check_floating(q=q, k=k)
-    if q.ndim < 2 or k.ndim < 2 or q.shape[-1] != k.shape[-1] or 0 in (*q.shape, *k.shape):
-        raise ValueError(f"q, k: expected (..., n, d), (..., m, d), none empty, found {q.shape}, {k.shape}")
-    lead = broadcast_shapes(q=tuple(q.shape[:-2]), k=tuple(k.shape[:-2]))
-    check_finite(q=q, k=k)
+    lead = check_fitted(q, k)
     q, k = (np.broadcast_to(to_host(one), (*lead, *one.shape[-2:])) for one in (q, k))
     sizes = (*lead, q.shape[-2], k.shape[-2])
     rng = np.random.default_rng(0)

@@ -74,7 +74,7 @@ def feature_maps() -> dict[str, MapMaker]:
 
 @contextlib.contextmanager
 def forgotten_afterwards() -> Iterator[dict[str, MapMaker]]:
-    """Yield a dict that holds, after the block, the maps that were registered in it and by then are so no more.
+    """Yield a dict that holds, once the block has ended, the maps registered in it; they are no longer registered then.
 
     A file can thus run twice in one process, and what it registers is nobody else's.
     """

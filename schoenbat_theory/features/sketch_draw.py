@@ -16,12 +16,12 @@ from schoenbat_theory.arrays import (
     as_generator,
     broadcast_shapes,
     check_finite,
-    check_floating,
     device_of,
     namespace,
+    placement,
     require_int,
 )
-from schoenbat_theory.features.inputs import leading_axes
+from schoenbat_theory.features.inputs import check_tokens, leading_axes
 from schoenbat_theory.features.sketch_levels import CountLevel, DenseLevel, HadamardLevel, complex_product, convolved
 from schoenbat_theory.features.sketch_moments import WEIGHTS, Weights, get_weights, next_power_of_two
 from schoenbat_theory.files import read_npz, write_npz
@@ -153,7 +153,7 @@ class SketchDraw:
 
         Raises ``TypeError`` or ``ValueError`` for a wrong dtype or shape, NaN, and features that overflow.
         """
-        self._check(x)
+        check_tokens(x, self.dim, self.shape)
         check_finite(x=x)
         out = self._apply(x)
         if not all_finite(out):
@@ -162,7 +162,7 @@ class SketchDraw:
 
     def merged(self, x: Array) -> Array:
         """Return the same features without a scan of input or output, as attention uses them."""
-        self._check(x)
+        check_tokens(x, self.dim, self.shape)
         return self._apply(x)
 
     def complex(self, x: Array) -> Array:
@@ -187,12 +187,6 @@ class SketchDraw:
             places=self.places,
             name=np.array(self.name),
         )
-
-    def _check(self, x: Array) -> None:
-        check_floating(x=x)
-        if x.ndim < 2 or x.shape[-1] != self.dim:
-            raise ValueError(f"x: expected shape (..., n, {self.dim}), found {tuple(x.shape)}")
-        broadcast_shapes(draw=self.shape, x=tuple(x.shape[:-2]))
 
     @np.errstate(all="ignore")  # an overflow is found in the result
     def _apply(self, x: Array) -> Array:
@@ -221,7 +215,7 @@ class SketchDraw:
 
     def _prepared(self, x: Array) -> list[tuple[Any, ...]]:
         """Return what each level needs beside ``x``, with the factors of the features; kept per device."""
-        key = (namespace(x).__name__, str(x.dtype), str(device_of(x)))
+        key = placement(x)
         if key not in self._on_device:
             first, later = 1 / math.sqrt(self.weights.rows(self.n_features)), 1.0
             if self.weights.structure == "tensorsketch":

@@ -22,11 +22,10 @@ from schoenbat_theory.arrays import (
     asarray_like,
     broadcast_shapes,
     check_finite,
-    check_floating,
     namespace,
     require_int,
 )
-from schoenbat_theory.features.inputs import check_vectors, leading_axes
+from schoenbat_theory.features.inputs import check_stored, check_tokens, check_vectors, leading_axes
 from schoenbat_theory.features.registry import feature_map
 from schoenbat_theory.files import read_npz, write_npz
 from schoenbat_theory.kernels import DotProductKernel, get_kernel
@@ -152,9 +151,7 @@ class TaylorDraw:
 
         Raises ``TypeError`` or ``ValueError`` for a wrong dtype or shape, NaN, and products that overflow.
         """
-        xp = check_floating(x=x)
-        if x.ndim < 2 or x.shape[-1] != self.dim:
-            raise ValueError(f"x: expected shape (..., n, {self.dim}), found {tuple(x.shape)}")
+        xp = check_tokens(x, self.dim, self.shape)
         check_finite(x=x)
         lead = broadcast_shapes(draw=self.shape, x=tuple(x.shape[:-2]))
         roots = [math.sqrt(a) for a in self.coefficients]
@@ -191,15 +188,17 @@ def read_taylor(path: str | os.PathLike[str]) -> TaylorDraw:
     """Read a draw written by `TaylorDraw.save`; ``ValueError`` with ``path`` for what is no such archive."""
     stored = read_npz(path, ("dim", "coefficients", "shape", "radius", "name"))
     dim, a, shape, radius = (stored[name] for name in ("dim", "coefficients", "shape", "radius"))
-    for name, holds in {
+    holds = {
         "dim": dim.dtype.kind == "i" and dim.ndim == 0 and dim > 0,
-        "coefficients": a.dtype == np.float64 and a.ndim == 1 and 1 <= len(a) <= LARGEST_DEGREE + 1,
+        "coefficients": a.dtype == np.float64
+        and a.ndim == 1
+        and 1 <= len(a) <= LARGEST_DEGREE + 1
+        and np.all((a >= 0) & np.isfinite(a)),
         "shape": shape.dtype.kind == "i" and shape.ndim == 1 and np.all(shape >= 0),
         "radius": radius.dtype == np.float64 and radius.ndim == 0 and radius > 0,
         "name": stored["name"].dtype.kind == "U" and stored["name"].ndim == 0,
-    }.items():
-        if not holds or (name == "coefficients" and not np.all((a >= 0) & np.isfinite(a))):
-            raise ValueError(f"{path}: {name} of the draw is damaged: {stored[name].dtype} {stored[name].shape}")
+    }
+    check_stored(path, stored, holds)
     return TaylorDraw(int(dim), a, tuple(int(size) for size in shape), float(radius), str(stored["name"]))
 
 

@@ -78,8 +78,9 @@ def _draw(ax: Axes, panel: Mapping[str, Any]) -> None:
         if seen.size and not missing:
             ax.plot([np.median(seen)] * 2, [row - 0.36, row + 0.36], color=color, lw=1.8, solid_capstyle="butt")
         if missing:
-            ax.annotate(f"{missing} {words(panel.get('missing', 'without a number'), 60)}", (1, row), (0, 2), xycoords=("axes fraction", "data"), ha="right",
-                        textcoords="offset points", fontsize=7.5, color=GREY)  # fmt: skip
+            said = f"{missing} {words(panel.get('missing', 'without a number'), 60)}"
+            above: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
+            ax.annotate(said, (1, row), (0, 2), ha="right", fontsize=7.5, color=GREY, **above)
     if log:
         ax.set_xscale("log")
         ax.margins(x=0.05)

@@ -17,7 +17,7 @@ import numpy as np
 from schoenbat_theory.attention import attention_sums
 from schoenbat_theory.enumeration import sign_vectors
 from schoenbat_theory.features import MaclaurinDraw
-from schoenbat_theory.features.maclaurin import rademacher_moment
+from schoenbat_theory.features.moments import rademacher_moment
 from schoenbat_theory.power import scenes
 from schoenbat_theory.power.controls import SIZES
 from schoenbat_theory.power.scenes import ONE, Change, K, Q, Scene, V, X, Y

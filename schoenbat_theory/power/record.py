@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from schoenbat_theory.environment import environment
-from schoenbat_theory.files import write_whole
+from schoenbat_theory.files import json_text, write_whole
 from schoenbat_theory.power.trial import GROUPS, KINDS, LEVEL, Tally
 from schoenbat_theory.propositions import Evidence
 
@@ -150,7 +149,7 @@ class Record(Protocol):
 
 def to_json(record: Record) -> str:
     """Return the JSON document of a record as text."""
-    return json.dumps(record.as_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return json_text(record.as_dict())
 
 
 def save(record: Record, folder: Path, name: str) -> None:
