@@ -46,7 +46,7 @@ from schoenbat_theory.attention.schoenbat import prepare
 from schoenbat_theory.bounds import maclaurin_range
 from schoenbat_theory.checks import check_mean, check_rate, check_tail
 from schoenbat_theory.compare import Comparison, compare
-from schoenbat_theory.compare.ablation import Ablation, ablate_scaling
+from schoenbat_theory.compare.scaling.ablation import Ablation, ablate_scaling
 from schoenbat_theory.declare import mean_is
 from schoenbat_theory.degrees import FixedDegrees, GeometricDegrees, allocate
 from schoenbat_theory.enumeration import central_moments, enclose_series, product_moment, sign_vectors

@@ -109,8 +109,8 @@ def run_compare(options: argparse.Namespace) -> int:
         if options.qkv is not None:
             found = dataclasses.replace(found, data=Path(options.qkv).name)
         if out is not None:
-            from schoenbat_theory.compare.ablation import ablate_scaling
             from schoenbat_theory.compare.page import save
+            from schoenbat_theory.compare.scaling.ablation import ablate_scaling
 
             kernel = next(one.kernel for one in found.targets if one.setting != "gaussian")
             asked = {"kernel": kernel, "width": max(found.middle, 2), "draws": found.draws}

@@ -12,10 +12,10 @@ from hypothesis import strategies as some
 
 from schoenbat_theory.attention import feature_attention, kernel_attention, softmax_attention
 from schoenbat_theory.attention.schoenbat import prepare
-from schoenbat_theory.compare import ablation
-from schoenbat_theory.compare.first_order import first_order
-from schoenbat_theory.compare.post import BETAS, post_scaling
-from schoenbat_theory.compare.words import scaling_sentences, span
+from schoenbat_theory.compare.scaling import ablation
+from schoenbat_theory.compare.scaling.first_order import first_order
+from schoenbat_theory.compare.scaling.post import BETAS, post_scaling
+from schoenbat_theory.compare.scaling.words import scaling_sentences, span
 from schoenbat_theory.features import RandomMaclaurin
 from schoenbat_theory.scaling import post_scale
 

@@ -1,8 +1,13 @@
-"""Every feature map and every attention beside it on real heads: error, skill, cost, time and memory."""
+"""Every feature map and every attention beside it on real heads: error, skill, cost, time and memory.
 
-from schoenbat_theory.compare.ablation import Ablation, ablate_scaling
+In the order of reading: `targets` (what is approximated), `methods` (by what) and `costs`, `measure` and `clock` (one head),
+`run` (all of them); `results` and `rows` hold what was found, `table`, `remarks`, `figures` and `page` show it. `scaling` is
+the ablation of pre-scaling and post-scaling.
+"""
+
 from schoenbat_theory.compare.results import Comparison, Result, Target
 from schoenbat_theory.compare.rows import Row
 from schoenbat_theory.compare.run import compare
+from schoenbat_theory.compare.scaling.ablation import Ablation, ablate_scaling
 
 __all__ = ["Ablation", "Comparison", "Result", "Row", "Target", "ablate_scaling", "compare"]

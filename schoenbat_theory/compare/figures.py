@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from schoenbat_theory.compare.ablation import Ablation
 from schoenbat_theory.compare.results import BASELINE, Comparison, Result, finite, median
+from schoenbat_theory.compare.scaling.ablation import Ablation
 from schoenbat_theory.markup import decimal
 from schoenbat_theory.propositions import Evidence, observe
 

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from schoenbat_theory.compare.ablation import Ablation
 from schoenbat_theory.compare.costs import RULE
 from schoenbat_theory.compare.figures import overview, scaling_picture, target_picture
 from schoenbat_theory.compare.results import BASELINE, ROUNDING, Comparison, Result
 from schoenbat_theory.compare.rows import Row
-from schoenbat_theory.compare.words import scaling_sentences
+from schoenbat_theory.compare.scaling.ablation import Ablation
+from schoenbat_theory.compare.scaling.words import scaling_sentences
 from schoenbat_theory.files import slug
 from schoenbat_theory.markup import decimal
 from schoenbat_theory.propositions import Evidence
