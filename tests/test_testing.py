@@ -63,6 +63,19 @@ def turned(x):
     return array_api_compat.array_namespace(x).matrix_transpose(x)
 
 
+def assert_attention_passes(phi, asarray):
+    """Every law of attention holds for `feature_attention` through this draw."""
+    exam = examine_attention(
+        lambda q, k, v, **options: st.feature_attention(q, k, v, phi, **options),
+        asarray=asarray,
+        options=OPTIONS,
+        dense=lambda q, k: phi(q) @ turned(phi(k)),
+        magnitude=lambda q, k: abs(phi(q)) @ turned(abs(phi(k))),
+        terms=phi.n_features,
+    )
+    assert [f.verdict for f in exam.findings] == ["holds"] * len(ATTENTION_LAWS)
+
+
 def caught(examine, *args, **options):
     """Return the names of the laws that a broken twin fails by what it computes, not by an exception that it raises."""
     with pytest.raises(AssertionError) as raised:
@@ -114,15 +127,7 @@ def test_every_family_of_weights_passes(law, asarray):
 @pytest.mark.parametrize("law", OTHER_WEIGHTS[-4:], ids=lambda law: f"{law.weights}-{law.degrees!r}")
 def test_attention_through_other_weights_passes(law, asarray):
     phi = law.draw(4, rng=1)
-    exam = examine_attention(
-        lambda q, k, v, **options: st.feature_attention(q, k, v, phi, **options),
-        asarray=asarray,
-        options=OPTIONS,
-        dense=lambda q, k: phi(q) @ turned(phi(k)),
-        magnitude=lambda q, k: abs(phi(q)) @ turned(abs(phi(k))),
-        terms=16,
-    )
-    assert [f.verdict for f in exam.findings] == ["holds"] * len(ATTENTION_LAWS)
+    assert_attention_passes(phi, asarray)
 
 
 @pytest.mark.parametrize("kernel", [*st.KERNELS.values(), st.polynomial(3, 1.0)], ids=lambda kernel: kernel.name)
@@ -139,15 +144,7 @@ def test_kernel_attention_passes(kernel, asarray):
 @pytest.mark.parametrize("degrees", DEGREES, ids=str)
 def test_feature_attention_passes(degrees, asarray):
     phi = st.RandomMaclaurin("exp", 16, degrees).draw(4, rng=1)
-    exam = examine_attention(
-        lambda q, k, v, **options: st.feature_attention(q, k, v, phi, **options),
-        asarray=asarray,
-        options=OPTIONS,
-        dense=lambda q, k: phi(q) @ turned(phi(k)),
-        magnitude=lambda q, k: abs(phi(q)) @ turned(abs(phi(k))),
-        terms=16,
-    )
-    assert [f.verdict for f in exam.findings] == ["holds"] * len(ATTENTION_LAWS)
+    assert_attention_passes(phi, asarray)
 
 
 def examine_sketch(law, asarray):
@@ -198,15 +195,7 @@ def test_every_registered_map_passes(name, kernel, asarray):
 def test_attention_through_registered_maps_passes(name, asarray):
     law, _ = registered(name, "exp")
     phi = law.draw(4, rng=1)
-    exam = examine_attention(
-        lambda q, k, v, **options: st.feature_attention(q, k, v, phi, **options),
-        asarray=asarray,
-        options=OPTIONS,
-        dense=lambda q, k: phi(q) @ turned(phi(k)),
-        magnitude=lambda q, k: abs(phi(q)) @ turned(abs(phi(k))),
-        terms=16,
-    )
-    assert [f.verdict for f in exam.findings] == ["holds"] * len(ATTENTION_LAWS)
+    assert_attention_passes(phi, asarray)
 
 
 @pytest.mark.parametrize("law", POSITIVE, ids=repr)
@@ -223,14 +212,7 @@ def test_every_positive_law_passes(law, asarray):
 @pytest.mark.parametrize("law", POSITIVE, ids=repr)
 def test_attention_through_positive_features_passes(law, asarray):
     phi = law.draw(4, rng=1)
-    exam = examine_attention(
-        lambda q, k, v, **options: st.feature_attention(q, k, v, phi, **options),
-        asarray=asarray,
-        options=OPTIONS,
-        dense=lambda q, k: phi(q) @ turned(phi(k)),
-        terms=law.n_features,
-    )
-    assert [f.verdict for f in exam.findings] == ["holds"] * len(ATTENTION_LAWS)
+    assert_attention_passes(phi, asarray)
 
 
 @pytest.mark.parametrize("law", FOURIER, ids=repr)
@@ -247,15 +229,7 @@ def test_every_trigonometric_law_passes(law, asarray):
 @pytest.mark.parametrize("law", FOURIER, ids=repr)
 def test_attention_through_trigonometric_features_passes(law, asarray):
     phi = law.draw(4, rng=1)
-    exam = examine_attention(
-        lambda q, k, v, **options: st.feature_attention(q, k, v, phi, **options),
-        asarray=asarray,
-        options=OPTIONS,
-        dense=lambda q, k: phi(q) @ turned(phi(k)),
-        magnitude=lambda q, k: abs(phi(q)) @ turned(abs(phi(k))),
-        terms=law.n_features,
-    )
-    assert [f.verdict for f in exam.findings] == ["holds"] * len(ATTENTION_LAWS)
+    assert_attention_passes(phi, asarray)
 
 
 def test_rfa_attention_passes(asarray):

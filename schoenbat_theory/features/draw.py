@@ -12,7 +12,6 @@ import numpy as np
 
 from schoenbat_theory.arrays import (
     Array,
-    all_finite,
     asarray_like,
     broadcast_shapes,
     check_finite,
@@ -20,7 +19,7 @@ from schoenbat_theory.arrays import (
     namespace,
     placement,
 )
-from schoenbat_theory.features.inputs import check_tokens
+from schoenbat_theory.features.inputs import check_features, check_tokens
 from schoenbat_theory.files import read_npz, write_npz
 
 __all__ = ["MACLAURIN_FORMAT", "MaclaurinDraw", "read_maclaurin"]
@@ -108,10 +107,7 @@ class MaclaurinDraw:
         columns = self._constants()
         check_tokens(x, self.dim, self.shape)
         check_finite(x=x)
-        out = self._apply(x, columns)
-        if not all_finite(out):
-            raise ValueError(f"x: features overflow {x.dtype}; scale x down or use float64")
-        return out
+        return check_features(x, self._apply(x, columns))
 
     def merged(self, x: Array) -> Array:
         """Return features with the same inner products as ``phi(x)`` and all constant ones merged into one.

@@ -19,7 +19,7 @@ from schoenbat_theory.arrays import (
     namespace,
     placement,
 )
-from schoenbat_theory.features.inputs import check_stored, check_tokens
+from schoenbat_theory.features.inputs import check_features, check_stored, check_tokens
 from schoenbat_theory.files import read_npz, write_npz
 
 __all__ = ["POSITIVE_FORMAT", "PositiveDraw", "read_positive"]
@@ -105,10 +105,7 @@ class PositiveDraw:
         wrong dtype or shape, NaN, and features that overflow; `scaled` has none that do.
         """
         logs = self.log(x)
-        out = namespace(logs).exp(logs)
-        if not all_finite(out):
-            raise ValueError(f"x: features overflow {x.dtype}; use scaled(x), scale x down or use float64")
-        return out
+        return check_features(x, namespace(logs).exp(logs), scaled=True)
 
     @np.errstate(all="ignore")
     def log(self, x: Array) -> Array:

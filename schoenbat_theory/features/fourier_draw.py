@@ -11,13 +11,12 @@ import numpy as np
 
 from schoenbat_theory.arrays import (
     Array,
-    all_finite,
     asarray_like,
     check_finite,
     namespace,
     placement,
 )
-from schoenbat_theory.features.inputs import check_stored, check_tokens
+from schoenbat_theory.features.inputs import check_features, check_stored, check_tokens
 from schoenbat_theory.files import read_npz, write_npz
 
 __all__ = ["FOURIER_FORMAT", "FOURIER_KERNELS", "FourierDraw", "read_fourier"]
@@ -84,10 +83,7 @@ class FourierDraw:
         check_tokens(x, self.dim, self.shape)
         check_finite(x=x)
         features, log_scale = self.scaled(x)
-        out = features * namespace(x).exp(log_scale)[..., None]
-        if not all_finite(out):
-            raise ValueError(f"x: features overflow {x.dtype}; use scaled(x), scale x down or use float64")
-        return out
+        return check_features(x, features * namespace(x).exp(log_scale)[..., None], scaled=True)
 
     @np.errstate(all="ignore")
     def scaled(self, x: Array) -> tuple[Array, Array]:

@@ -9,9 +9,27 @@ from typing import Any
 
 import numpy as np
 
-from schoenbat_theory.arrays import Array, broadcast_shapes, check_finite, check_floating, eps, namespace, require_int
+from schoenbat_theory.arrays import (
+    Array,
+    all_finite,
+    broadcast_shapes,
+    check_finite,
+    check_floating,
+    eps,
+    namespace,
+    require_int,
+)
 
-__all__ = ["check_fitted", "check_norms", "check_stored", "check_tokens", "check_vectors", "leading_axes", "too_large"]
+__all__ = [
+    "check_features",
+    "check_fitted",
+    "check_norms",
+    "check_stored",
+    "check_tokens",
+    "check_vectors",
+    "leading_axes",
+    "too_large",
+]
 
 
 def check_vectors(**named: Array) -> Any:
@@ -31,6 +49,14 @@ def check_tokens(x: Array, dim: int, shape: tuple[int, ...]) -> Any:
         raise ValueError(f"x: expected shape (..., n, {dim}), found {tuple(x.shape)}")
     broadcast_shapes(draw=shape, x=tuple(x.shape[:-2]))
     return xp
+
+
+def check_features(x: Array, features: Array, *, scaled: bool = False) -> Array:
+    """Return the features of ``x``, or raise ``ValueError`` where they overflow; ``scaled``: the map has a form that does not."""
+    if not all_finite(features):
+        remedy = "use scaled(x), scale x down" if scaled else "scale x down"
+        raise ValueError(f"x: features overflow {x.dtype}; {remedy} or use float64")
+    return features
 
 
 def check_fitted(q: Array, k: Array) -> tuple[int, ...]:

@@ -12,14 +12,13 @@ import numpy as np
 
 from schoenbat_theory.arrays import (
     Array,
-    all_finite,
     asarray_like,
     broadcast_shapes,
     check_finite,
     device_of,
     namespace,
 )
-from schoenbat_theory.features.inputs import check_stored, check_tokens
+from schoenbat_theory.features.inputs import check_features, check_stored, check_tokens
 from schoenbat_theory.features.sketch_draw import SketchDraw, read_sketch, sketch
 from schoenbat_theory.features.sketch_moments import Weights
 from schoenbat_theory.files import read_npz, write_npz
@@ -121,10 +120,7 @@ class JoinedDraw:
         """
         check_tokens(x, self.dim, self.shape)
         check_finite(x=x)
-        out = self._apply(x, self.constants)
-        if not all_finite(out):
-            raise ValueError(f"x: features overflow {x.dtype}; scale x down or use float64")
-        return out
+        return check_features(x, self._apply(x, self.constants))
 
     def merged(self, x: Array) -> Array:
         """Return features with the same inner products as ``phi(x)`` and the constant ones behind merged into one.

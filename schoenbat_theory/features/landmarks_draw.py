@@ -11,7 +11,6 @@ import numpy as np
 
 from schoenbat_theory.arrays import (
     Array,
-    all_finite,
     asarray_like,
     check_finite,
     eps,
@@ -19,7 +18,7 @@ from schoenbat_theory.arrays import (
     placement,
 )
 from schoenbat_theory.features.gram import centred_gram, gaussian_rounding, inverse_roots
-from schoenbat_theory.features.inputs import check_stored, check_tokens
+from schoenbat_theory.features.inputs import check_features, check_stored, check_tokens
 from schoenbat_theory.files import read_npz, write_npz
 from schoenbat_theory.kernels import KERNELS, DotProductKernel
 
@@ -95,10 +94,7 @@ class LandmarkDraw:
         """
         features, log_scale = self.scaled(x)
         check_finite(x=x)
-        out = features * namespace(x).exp(log_scale)[..., None]
-        if not all_finite(out):
-            raise ValueError(f"x: features overflow {x.dtype}; use scaled(x), scale x down or use float64")
-        return out
+        return check_features(x, features * namespace(x).exp(log_scale)[..., None], scaled=True)
 
     @np.errstate(all="ignore")
     def scaled(self, x: Array) -> tuple[Array, Array]:

@@ -12,7 +12,6 @@ import numpy as np
 
 from schoenbat_theory.arrays import (
     Array,
-    all_finite,
     as_generator,
     broadcast_shapes,
     check_finite,
@@ -21,7 +20,7 @@ from schoenbat_theory.arrays import (
     placement,
     require_int,
 )
-from schoenbat_theory.features.inputs import check_tokens, leading_axes
+from schoenbat_theory.features.inputs import check_features, check_tokens, leading_axes
 from schoenbat_theory.features.sketch_levels import CountLevel, DenseLevel, HadamardLevel, complex_product, convolved
 from schoenbat_theory.features.sketch_moments import WEIGHTS, Weights, get_weights, next_power_of_two
 from schoenbat_theory.files import read_npz, write_npz
@@ -155,10 +154,7 @@ class SketchDraw:
         """
         check_tokens(x, self.dim, self.shape)
         check_finite(x=x)
-        out = self._apply(x)
-        if not all_finite(out):
-            raise ValueError(f"x: features overflow {x.dtype}; scale x down or use float64")
-        return out
+        return check_features(x, self._apply(x))
 
     def merged(self, x: Array) -> Array:
         """Return the same features without a scan of input or output, as attention uses them."""

@@ -25,7 +25,7 @@ from schoenbat_theory.arrays import (
     namespace,
     require_int,
 )
-from schoenbat_theory.features.inputs import check_stored, check_tokens, check_vectors, leading_axes
+from schoenbat_theory.features.inputs import check_features, check_stored, check_tokens, check_vectors, leading_axes
 from schoenbat_theory.features.registry import feature_map
 from schoenbat_theory.files import read_npz, write_npz
 from schoenbat_theory.kernels import DotProductKernel, get_kernel
@@ -160,9 +160,7 @@ class TaylorDraw:
             columns.append(roots[1] * x)
         if len(roots) > 2:
             columns.append(self._products(x, roots[2]))
-        out = xp.concat(columns, axis=-1)
-        if not all_finite(out):
-            raise ValueError(f"x: features overflow {x.dtype}; scale x down or use float64")
+        out = check_features(x, xp.concat(columns, axis=-1))
         return xp.broadcast_to(out, (*lead, *out.shape[-2:])) if lead != tuple(x.shape[:-2]) else out
 
     def save(self, path: str | os.PathLike[str]) -> None:
