@@ -222,7 +222,8 @@ def means_not_subtracted(cell: st.Cell) -> st.Evidence:
     x, y = _pairs(2)
 
     def second_moments(law: st.RandomMaclaurin) -> np.ndarray:
-        counts = np.array(law.degrees.counts)  # type: ignore[union-attr]
+        assert isinstance(law.degrees, st.FixedDegrees)
+        counts = np.array(law.degrees.counts)
         a = law.kernel.coefficients(counts.size - 1)
         return np.sum(a**2 / counts * st.rademacher_moment(x, y)[:, None] ** np.arange(counts.size), axis=1)
 

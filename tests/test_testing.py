@@ -198,8 +198,8 @@ def test_attention_through_registered_maps_passes(name, asarray):
     assert_attention_passes(phi, asarray)
 
 
-@pytest.mark.parametrize("law", POSITIVE, ids=repr)
-def test_every_positive_law_passes(law, asarray):
+@pytest.mark.parametrize("law", [*POSITIVE, *FOURIER], ids=repr)
+def test_every_positive_and_every_trigonometric_law_passes(law, asarray):
     exam = examine_map(law, asarray=asarray)
     other = {f.law: f.verdict for f in exam.findings if f.verdict != "holds"}
     assert other == {
@@ -209,27 +209,9 @@ def test_every_positive_law_passes(law, asarray):
     assert exam.finding("mean compared with target").found == 0
 
 
-@pytest.mark.parametrize("law", POSITIVE, ids=repr)
-def test_attention_through_positive_features_passes(law, asarray):
-    phi = law.draw(4, rng=1)
-    assert_attention_passes(phi, asarray)
-
-
-@pytest.mark.parametrize("law", FOURIER, ids=repr)
-def test_every_trigonometric_law_passes(law, asarray):
-    exam = examine_map(law, asarray=asarray)
-    other = {f.law: f.verdict for f in exam.findings if f.verdict != "holds"}
-    assert other == {
-        "mean compared with target": "reported",
-        "merged features have the same inner products": "not examined",
-    }
-    assert exam.finding("mean compared with target").found == 0
-
-
-@pytest.mark.parametrize("law", FOURIER, ids=repr)
-def test_attention_through_trigonometric_features_passes(law, asarray):
-    phi = law.draw(4, rng=1)
-    assert_attention_passes(phi, asarray)
+@pytest.mark.parametrize("law", [*POSITIVE, *FOURIER], ids=repr)
+def test_attention_through_positive_and_trigonometric_features_passes(law, asarray):
+    assert_attention_passes(law.draw(4, rng=1), asarray)
 
 
 def test_rfa_attention_passes(asarray):
