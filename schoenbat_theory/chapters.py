@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from schoenbat_theory.propositions import Evidence
 from schoenbat_theory.results import Outcome, Report
 from schoenbat_theory.systems import SYSTEMS, Picture, Sentence, System
-from schoenbat_theory.timings import Timing, Timings, installed_timings, notes_of, short, span, title_of
+from schoenbat_theory.timings import Timing, Timings, installed_timings, notes_of, short, since, span, title_of
 
-__all__ = ["Chapter", "chapters", "compare", "family", "held_by", "informed", "since", "undrawn"]
+__all__ = ["Chapter", "chapters", "compare", "family", "held_by", "informed", "undrawn"]
 
 
 @dataclass(frozen=True)
@@ -139,16 +139,6 @@ def informed(cells: Sequence[Timing]) -> str:
         f"At n = {n:,} the error, divided by that of an answer without information, is {now}. "
         + (f"It is 1 or more, no better than that answer, {often}." if often else "It is below 1 at every length timed.")
     )  # fmt: skip
-
-
-def since(holds: Mapping[int, bool]) -> int | None:
-    """Return the length from which on something holds at all lengths; ``None`` where it does not hold at the longest.
-
-    >>> since({8: True, 16: False, 32: True, 64: True}), since({8: True, 16: False})
-    (32, None)
-    """
-    fails = max((n for n, true in holds.items() if not true), default=0)
-    return min((n for n in holds if n > fails), default=None)
 
 
 def undrawn(evidence: Sequence[Evidence], chapters: Sequence[Chapter]) -> list[Evidence]:

@@ -25,6 +25,7 @@ from schoenbat_theory.commands import (
     run_verify,
 )
 from schoenbat_theory.compare.run import DRAWS, KERNELS_COMPARED, WIDTHS
+from schoenbat_theory.compare.stress.run import SEEDS
 from schoenbat_theory.systems import SYSTEMS
 
 __all__ = ["main"]
@@ -141,11 +142,19 @@ def _add_compare(commands: Any) -> None:
     parser.add_argument("--kernels", type=_names, metavar="exp,inv", help=f"default: {','.join(KERNELS_COMPARED)}")
     parser.add_argument("--widths", type=_positives, metavar="64,256", help=f"default: {','.join(map(str, WIDTHS))}")
     parser.add_argument("--draws", type=_positive, metavar="N", help=f"of every random method (default: {DRAWS})")
+    parser.add_argument(
+        "--stress",
+        action="store_true",
+        help="what lies beyond the paper on other temperatures and halves of the tokens instead, with certificates",
+    )
+    parser.add_argument("--seeds", type=_positive, metavar="N", help=f"of --stress (default: {SEEDS})")
     _add_seed(parser)
     _add_workers(parser)
-    parser.add_argument("--out", metavar="DIR", help="write compare and scaling, .json and .html, and figures/ there")
+    parser.add_argument(
+        "--out", metavar="DIR", help="write compare and scaling (or stress), .json and .html, and figures/ there"
+    )
     _add_json(parser)
-    parser.set_defaults(run=run_compare)
+    parser.set_defaults(run=run_compare, usage=parser.error)
 
 
 def _add_seed(parser: Any) -> None:

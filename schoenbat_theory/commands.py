@@ -17,6 +17,7 @@ from schoenbat_theory import power
 from schoenbat_theory.activations import load_heads
 from schoenbat_theory.cluster import connected
 from schoenbat_theory.compare.run import compare
+from schoenbat_theory.compare.stress.run import stress
 from schoenbat_theory.compare.targets import stacked
 from schoenbat_theory.loading import load_maps
 from schoenbat_theory.markup import encode_ascii, plain
@@ -95,6 +96,9 @@ def run_bench(options: argparse.Namespace) -> int:
 
 def run_compare(options: argparse.Namespace) -> int:
     """Compare feature maps and attentions, and ablate the scaling where there is a folder for its page."""
+    _check_stress(options)
+    if options.stress:
+        return _run_stress(options)
     with contextlib.nullcontext() if options.out is None else _writable(options.out) as out:
         heads = () if options.qkv is None else stacked(load_heads(options.qkv))
         asked = {name: getattr(options, name) for name in ("kernels", "widths", "draws")}
@@ -121,6 +125,38 @@ def run_compare(options: argparse.Namespace) -> int:
         print(found.table())
         if out is not None:
             print(f"Written: {out / 'compare.html'}, {out / 'scaling.html'}, both as .json too, and figures.")
+    return 0
+
+
+def _check_stress(options: argparse.Namespace) -> None:
+    """Refuse what would be ignored."""
+    if options.seeds is not None and not options.stress:
+        options.usage("--seeds is of --stress; draws are --draws")
+    if options.stress and (options.files or any(getattr(options, one) for one in ("kernels", "widths", "draws"))):
+        options.usage("--stress takes no FILE.py, --kernels, --widths or --draws")
+
+
+def _run_stress(options: argparse.Namespace) -> int:
+    with contextlib.nullcontext() if options.out is None else _writable(options.out) as out:
+        found = stress(
+            *(() if options.qkv is None else stacked(load_heads(options.qkv))),
+            **({} if options.seeds is None else {"seeds": options.seeds}),
+            seed=options.seed,
+            workers=options.workers,
+            progress=sys.stderr.isatty() and not options.json,
+        )
+        if options.qkv is not None:
+            found = dataclasses.replace(found, data=Path(options.qkv).name)
+        if out is not None:
+            from schoenbat_theory.compare.stress.page import save
+
+            save(found, out)
+    if options.json:
+        _print_json(found.to_json())
+    else:
+        print(found.table())
+        if out is not None:
+            print(f"Written: {out / 'stress.html'}, {out / 'stress.json'} and figures.")
     return 0
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 import tracemalloc
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -19,7 +19,8 @@ from schoenbat_theory.markup import decimal
 from schoenbat_theory.propositions import Evidence, observe
 
 __all__ = [
-    "RECORD", "Timing", "Timings", "installed_timings", "notes_of", "peak_of", "read_timings", "short", "span", "title_of",
+    "RECORD", "Timing", "Timings", "installed_timings", "notes_of", "peak_of", "read_timings", "short", "since", "span",
+    "title_of",
 ]  # fmt: skip
 
 RECORD = "systems.jsonl"
@@ -102,7 +103,8 @@ class Timings:
             f"error: relative Frobenius error on {rows} rows against float64; "
             "baseline: the same of an answer that ignores queries and keys"
         )
-        return "\n".join([*lines, legend])
+        said = [text for scene in dict.fromkeys(one.scene for one in self.cells) for text in self.gain(scene)]
+        return "\n".join([*lines, *said, legend])
 
     def save(self, folder: str | os.PathLike[str]) -> list[Path]:
         """Write the record and figures/ into ``folder``, which exists, and return their paths; older figures there go."""
@@ -124,6 +126,31 @@ class Timings:
         """Return the cells of a scene, or of one method there, by rising n."""
         found = (cell for cell in self.cells if cell.scene == scene and method in (None, cell.method))
         return sorted(found, key=lambda cell: cell.n)
+
+    def gain(self, scene: str, error: float = 0.01) -> list[str]:
+        """Say how soon an error of at most ``error`` is had, beside the fastest exact method, and from which n on each saves time."""
+        found = self.of(scene)
+        if len({cell.size is None for cell in found}) < 2:
+            return []
+        n = max(cell.n for cell in found)
+        exact = {
+            cell.n: cell for cell in sorted(found, key=lambda one: -one.median) if cell.size is None
+        }  # the fastest
+        near = [cell for cell in found if cell.size is not None and cell.n in exact]
+        said = []
+        if enough := [cell for cell in near if cell.n == n and cell.error <= error]:
+            one, other = min(enough, key=lambda cell: cell.median), exact[n]
+            said.append(
+                f"{scene}: at n = {n:,} an error of {error:.0%} or less takes {short(one.median)} s ({one.method}), "
+                f"no error {short(other.median)} s ({other.method}), {short(other.median / one.median)} times as long."
+            )
+        for method in dict.fromkeys(cell.method for cell in near):
+            first = since({cell.n: cell.faster(exact[cell.n]) for cell in near if cell.method == method})
+            turn = "not faster", f"at n = {n:,}"
+            if first is not None:
+                turn = "faster", f"from n = {first:,} on"
+            said.append(f"{scene}: {method} is {turn[0]} than every exact method {turn[1]}.")
+        return said
 
     def figures(self, scene: str) -> list[Evidence]:
         """Return time, memory and error against n as evidence whose figure `schoenbat_theory.plots` draws."""
@@ -237,6 +264,16 @@ def notes_of(cells: Iterable[Timing]) -> str:
 def title_of(scene: str) -> str:
     """Return the name of a scene as a title."""
     return scene.replace("-", " ").capitalize()
+
+
+def since(holds: Mapping[int, bool]) -> int | None:
+    """Return the length from which on something holds at all lengths; ``None`` where it does not hold at the longest.
+
+    >>> since({8: True, 16: False, 32: True, 64: True}), since({8: True, 16: False})
+    (32, None)
+    """
+    fails = max((n for n, true in holds.items() if not true), default=0)
+    return min((n for n in holds if n > fails), default=None)
 
 
 def span(values: Iterable[float]) -> str:

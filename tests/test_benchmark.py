@@ -3,13 +3,16 @@
 import dataclasses
 import json
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
+import threadpoolctl
 
 import schoenbat_theory as st
 from schoenbat_theory import timings
 from schoenbat_theory.benchmark import SCENES, Method, Scene, bench
+from schoenbat_theory.benchmark.problem import draw_tokens
 from schoenbat_theory.benchmark.scenes import LANDMARKS
 from schoenbat_theory.chapters import compare, held_by, informed
 from schoenbat_theory.cli import main
@@ -32,6 +35,43 @@ def scene(*methods: Method, lengths=(4, 8), repeats=3) -> Scene:
 
 def ones(inputs, made):
     return inputs["v"]
+
+
+def test_a_parallel_scene_runs_a_method_untimed_before_every_timed_run():
+    calls = []
+    methods = [
+        Method(name, lambda inputs, made, name=name: (calls.append(name), ones(inputs, made))[1]) for name in "ab"
+    ]
+    found = bench([dataclasses.replace(scene(*methods, lengths=(4,), repeats=2), parallel=True)]).cells
+    assert "".join(calls) == "ab" + "aabb" + "bbaa"
+    assert [len(cell.seconds) for cell in found] == [2, 2]
+
+
+def test_a_parallel_scene_leaves_blas_one_thread():
+    def threads():
+        return {one["num_threads"] for one in threadpoolctl.threadpool_info() if one["user_api"] == "blas"}
+
+    found, before = [], threads()
+    method = Method("a", lambda inputs, made: (found.append(threads()), ones(inputs, made))[1])
+    for parallel in (True, False):
+        bench([dataclasses.replace(scene(method, lengths=(4,), repeats=1), parallel=parallel)])
+    assert found == [{1}] * 3 + [before] * 2
+    assert threads() == before
+
+
+def test_a_size_may_depend_on_the_length():
+    found = bench([scene(Method("a", ones, size=lambda n: 3 * n))]).cells
+    assert [cell.size for cell in found] == [12, 24]
+
+
+def test_the_rows_of_several_heads_are_measured_together():
+    three = np.ones((3, 8, 2), dtype=np.float32)
+    three[1, 7] = 3.0  # of the last row, which is looked at
+    heads = dataclasses.replace(
+        scene(Method("a", lambda inputs, made: three), lengths=(8,)),
+        target=lambda inputs, rows, causal: (np.ones((3, len(rows), 2)), np.zeros((3, len(rows), 2))),
+    )
+    assert bench([heads]).cells[0].error == pytest.approx(np.sqrt(8 / 24))  # two entries off by 2, of 24 ones
 
 
 def test_a_record_is_read_as_it_was_written(tmp_path):
@@ -148,6 +188,52 @@ def test_the_exact_rows_of_a_toeplitz_product_are_those_of_the_definition():
     np.testing.assert_allclose(one.target(inputs, np.array([1, 4]), False)[0], dense[[1, 4]] @ v, rtol=1e-14)
 
 
+@pytest.mark.parametrize("name", ["pre-scaled", "pre-scaled-released", "local-sharp", "local-moderate"])
+def test_the_exact_rows_of_real_heads_are_rows_of_exact_attention_scaled_as_the_scene_says(name):
+    one = SCENES[name]
+    inputs = one.inputs(40, np.random.default_rng(0))
+    rows = np.array([0, 7, 39])
+    exact, blind = one.target(inputs, rows, False)
+    q, k, v = (inputs[x].astype(np.float64) for x in "qkv")
+    assert q.shape == (4, 40, 32)
+    generator = np.random.default_rng(0)
+    tokens = [np.stack(some) for some in zip(*(draw_tokens(40, generator, head) for head in one.heads), strict=True)]
+    for found, token in zip("qkv", tokens, strict=True):
+        factor = 32**-0.25 if name.startswith("local") and found != "v" else 1.0
+        np.testing.assert_allclose(inputs[found], factor * token, rtol=1e-6)
+    if name.startswith("pre-scaled"):
+        q, k = (st.pre_scale(x) * (32**-0.25 if name.endswith("released") else 1) for x in (q, k))
+    # Sums of 40 keys, exponents of at most 80 from products of 32 terms, either way.
+    bound = 4 * (40 + 36 * 80) * np.finfo(float).eps * np.abs(v).max()
+    assert np.abs(exact - st.kernel_attention(q, k, v, "exp")[:, rows]).max() <= bound
+    assert np.abs(blind - st.mean_attention(q, k, v)[:, rows]).max() <= bound
+
+
+def test_torch_is_given_the_same_problem():
+    pytest.importorskip("torch", reason="torch is not installed")
+    for name in ("pre-scaled", "pre-scaled-released", "local-sharp"):
+        inputs = SCENES[name].inputs(300, np.random.default_rng(0))
+        ours, *theirs = [m.run(inputs, None) for m in SCENES[name].methods if m.name.startswith("exact attention")]
+        assert theirs
+        for found in theirs:  # sums of n terms, exponents below 80 from inner products of 32 terms, pre-scaling
+            assert np.linalg.norm(found - ours) <= (300 + 100 * 80) * np.finfo(np.float32).eps * np.linalg.norm(ours)
+
+
+def test_each_head_is_given_what_was_made_for_it():
+    one = next(m for m in SCENES["pre-scaled"].methods if m.name == "random Maclaurin")
+    inputs = SCENES["pre-scaled"].inputs(64, np.random.default_rng(0))
+    made = one.make(inputs, np.random.default_rng(1))
+    q, k, v = (inputs[x][2] for x in "qkv")
+    alone = st.feature_attention(st.pre_scale(q), st.pre_scale(k), v, made[2])
+    assert np.array_equal(one.run(inputs, made)[2], alone)
+
+
+def test_first_order_is_far_better_than_no_information_on_pre_scaled_heads(quick):
+    for cell in quick.cells:
+        if cell.method == "first order, recentred":
+            assert cell.error < cell.baseline / 10
+
+
 @pytest.fixture(scope="module")
 def quick():
     return bench(quick=True)
@@ -262,6 +348,25 @@ def test_an_approximation_that_knows_no_better_than_nothing_is_named():
     assert informed(cells(error={"exact": (0.0,)})) == ""
 
 
+def test_the_gain_is_time_to_an_error_beside_the_fastest_exact_method_and_the_length_from_which_on():
+    def cell(method, n, seconds, size, error):
+        return dataclasses.replace(CELL, method=method, n=n, seconds=(seconds,) * 3, size=size, error=error)
+
+    near = [cell("rough", n, 0.5, 4, 0.02) for n in (8, 16)] + [cell("fine", n, 1.0, 4, 0.01) for n in (8, 16)]
+    finer = [cell("finer", n, 9.0, 4, 0.001) for n in (8, 16)]
+    exact = [cell(name, n, n * x, None, 0.0) for name, x in (("slow", 1.0), ("fast", 0.125)) for n in (8, 16)]
+    found = Timings({}, (*near, *finer, *exact))
+    assert found.gain("s") == [
+        "s: at n = 16 an error of 1% or less takes 1 s (fine), no error 2 s (fast), 2 times as long.",
+        "s: rough is faster than every exact method from n = 8 on.",
+        "s: fine is faster than every exact method from n = 16 on.",
+        "s: finer is not faster than every exact method at n = 16.",
+    ]
+    assert found.gain("s")[0] in found.table()
+    assert found.gain("s", 1e-4)[0].startswith("s: rough is faster")
+    assert Timings({}, tuple(exact)).gain("s") == []
+
+
 @pytest.mark.parametrize(("scenes", "error"), [(["sky"], ValueError), ("skyformer", TypeError), ([3], ValueError)])
 def test_unknown_scenes_are_refused_by_name(scenes, error):
     with pytest.raises(error, match="scenes: expected"):
@@ -277,9 +382,13 @@ def test_a_damaged_record_is_refused_with_its_line(tmp_path, line, text):
         read_timings(tmp_path / "r.jsonl")
 
 
-def test_the_record_of_the_checkout_is_found_and_covers_every_method():
-    found = timings.installed_timings()
-    assert {(c.scene, c.method) for c in found.cells} == {(s.name, m.name) for s in SCENES.values() for m in s.methods}
+def test_the_records_of_the_checkout_are_found_and_cover_every_method():
+    systems = timings.installed_timings()
+    beyond = read_timings(Path(__file__).parent.parent / "benchmarks" / "beyond" / timings.RECORD)
+    recorded = [{(c.scene, c.method) for c in found.cells if "torch" not in c.method} for found in (systems, beyond)]
+    assert recorded[0].isdisjoint(recorded[1])
+    here = {(s.name, m.name) for s in SCENES.values() for m in s.methods if "torch" not in m.name}
+    assert recorded[0] | recorded[1] == here
 
 
 def test_no_record_is_none(monkeypatch):
@@ -333,8 +442,8 @@ def test_an_unknown_scene_is_one_line_and_exit_2(capsys):
 def test_the_help_names_the_scenes(capsys):
     with pytest.raises(SystemExit):
         main(["bench", "--help"])
-    out = " ".join(capsys.readouterr().out.split())
-    assert ", ".join(SCENES) in out
+    out = "".join(capsys.readouterr().out.split())  # lines are broken after hyphens too
+    assert ",".join(SCENES) in out
 
 
 def test_the_machine_has_a_name_where_it_tells_none(monkeypatch):

@@ -69,7 +69,7 @@ def test_the_page_fits_a_phone_and_a_desk_and_shows_its_formulas(tmp_path):
 def test_the_pages_of_compare_fit_too_and_their_pictures_stay_readable(name, tmp_path):
     x = np.random.default_rng(0).normal(size=(3, 2, 12, 4))
     if name == "compare":
-        text, pictures, formulas = st.compare(*x, kernels=["exp"], widths=[8], draws=2, workers=1).to_html(), 5, 3
+        text, pictures, formulas = st.compare(*x, kernels=["exp"], widths=[8], draws=2, workers=1).to_html(), 9, 3
     else:
         text, pictures, formulas = st.ablate_scaling(*x, width=16, draws=2, workers=1).to_html(), 1, 8
     phone, desk = measured(text, tmp_path)

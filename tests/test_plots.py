@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 import schoenbat_theory as st
 from schoenbat_theory import plots
 from schoenbat_theory.markup import decimal
-from schoenbat_theory.plots.contest import COLORS, _looks, spread_apart
+from schoenbat_theory.plots.contest import COLORS, looks, spread_apart
 from schoenbat_theory.propositions import Evidence, Proposition, observe
 from schoenbat_theory.report import page, save_figures
 
@@ -210,10 +210,10 @@ def test_methods_and_levels_are_named_beside_their_panel_and_lost_ones_are_not()
 
 
 def test_a_method_looks_the_same_whatever_else_is_drawn():
-    looks = _looks({"a": "A", "b": "A", "c": "B"})
-    assert len(set(looks.values())) == 3
-    assert looks["a"][1] == looks["b"][1] == COLORS[0] != looks["c"][1]
-    assert looks["a"][0] != looks["b"][0]
+    found = looks({"a": "A", "b": "A", "c": "B"})
+    assert len(set(found.values())) == 3
+    assert found["a"][1] == found["b"][1] == COLORS[0] != found["c"][1]
+    assert found["a"][0] != found["b"][0]
 
 
 def test_panels_that_share_a_scale_have_one_range_of_errors():

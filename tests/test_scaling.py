@@ -93,6 +93,31 @@ def test_wrong_shapes_and_masks_are_named(asarray):
     assert tuple(pre_scale(asarray(np.ones((0, 3)))).shape) == (0, 3)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_every_size_that_the_dtype_holds_keeps_the_direction(asarray, rng, dtype):
+    direction, info = rng.normal(size=(2, 8)), np.finfo(dtype)
+    one = pre_scale(direction.astype(dtype))
+    for power in range(int(np.log2(info.tiny)), info.maxexp - 2, 2 if dtype == "float32" else 9):
+        x = (direction * 2.0**power).astype(dtype)  # a power of 2 moves no bit of a normal number
+        error = np.abs(to_host(pre_scale(asarray(x))).astype(np.float64) - one)
+        # Below the normal numbers entries lose bits themselves: half the smallest number.
+        lost = info.smallest_subnormal / (2.0**power * np.linalg.norm(direction, axis=-1)[:, None])
+        assert np.all(error <= np.finfo(dtype).eps * bound(direction) + 32 * lost), power
+
+
+def test_one_token_of_extreme_size_leaves_the_others_as_they_are_bit_for_bit(asarray, rng):
+    x = rng.normal(size=(3, 5, 8))
+    extreme, mask = x.copy(), np.ones((3, 5), dtype=bool)
+    extreme[1, 2] *= 1e-200
+    extreme[2, 4], mask[2, 4] = 1e300, False
+    out, plain = to_host(pre_scale(asarray(extreme), key_mask=asarray(mask))), to_host(pre_scale(asarray(x)))
+    assert np.all(out[2, 4] == 0)
+    assert np.all(np.abs(out[1, 2] - plain[1, 2]) <= 2 * eps(x) * bound(x))
+    others = np.ones((3, 5), dtype=bool)
+    others[1, 2] = others[2, 4] = False
+    assert np.array_equal(out[others], plain[others])
+
+
 def test_neighbouring_huge_and_tiny_numbers_have_a_direction():
     for size in (1e308, 1e-308):
         assert pre_scale(size * np.array([[1.0, -1.0]])).tolist() == pre_scale(np.array([[1.0, -1.0]])).tolist()

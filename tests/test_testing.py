@@ -141,6 +141,29 @@ def test_kernel_attention_passes(kernel, asarray):
     assert [f.verdict for f in exam.findings] == ["holds"] * len(ATTENTION_LAWS)
 
 
+def test_local_attention_passes_where_every_key_is_treated_exactly(asarray):
+    exam = examine_attention(
+        lambda q, k, v, **options: st.local_attention(q, k, v, budget=st.LocalBudget(8, 8, k.shape[-2]), **options),
+        asarray=asarray,
+        options=OPTIONS[1:],
+        dense=st.get_kernel("exp").gram,
+    )
+    other = {f.law: f.verdict for f in exam.findings if f.verdict != "holds"}
+    causal = ("causal rows attend to their prefix", "later keys change nothing")
+    assert other == dict.fromkeys(causal, "not examined")
+
+
+def test_local_attention_passes_with_few_clusters_and_blocks(asarray):
+    """What it computes depends on all queries and keys at once: laws of fixed weights are not examined."""
+    exam = examine_attention(
+        lambda q, k, v, **options: st.local_attention(q, k, v, budget=st.LocalBudget(2, 2, 1), **options),
+        asarray=asarray,
+        options=OPTIONS[1:],
+        fixed=False,
+    )
+    assert exam.passed
+
+
 @pytest.mark.parametrize("degrees", DEGREES, ids=str)
 def test_feature_attention_passes(degrees, asarray):
     phi = st.RandomMaclaurin("exp", 16, degrees).draw(4, rng=1)
@@ -174,7 +197,7 @@ def registered(name, kernel):
     q, k = np.random.default_rng(7).normal(size=(2, 20, 4))
     q, k = (0.6 * x / np.linalg.norm(x, axis=-1, keepdims=True) for x in (q, k))
     law = made if made is None or hasattr(made, "draw") else made.fit(q, k)
-    return law, not isinstance(law, st.TaylorFeatures)
+    return law, getattr(law, "random", not isinstance(law, st.TaylorFeatures))
 
 
 @pytest.mark.parametrize("kernel", ["exp", "inv"])
@@ -191,7 +214,7 @@ def test_every_registered_map_passes(name, kernel, asarray):
     assert exam.finding("variance equals its closed form").verdict == (known if random else "not examined")
 
 
-@pytest.mark.parametrize("name", ["Taylor, degree 2", "random landmarks"])
+@pytest.mark.parametrize("name", ["Taylor, degree 2", "random landmarks", "optimized Maclaurin"])
 def test_attention_through_registered_maps_passes(name, asarray):
     law, _ = registered(name, "exp")
     phi = law.draw(4, rng=1)

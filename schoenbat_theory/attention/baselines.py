@@ -7,8 +7,9 @@ import numpy as np
 from schoenbat_theory.arrays import Array, all_finite, device_of, namespace, require_int
 from schoenbat_theory.attention.exact import kernel_attention
 from schoenbat_theory.attention.features import feature_attention
-from schoenbat_theory.attention.inputs import check_rows, check_shapes, explain_not_finite, hide, key_weights
+from schoenbat_theory.attention.inputs import check_rows, check_shapes, explain_not_finite
 from schoenbat_theory.attention.schulz import schulz_step
+from schoenbat_theory.features.weights import hide, key_weights
 from schoenbat_theory.kernels import get_kernel
 
 __all__ = ["linear_attention", "nystromformer_attention", "softmax_attention"]

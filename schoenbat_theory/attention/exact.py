@@ -22,10 +22,9 @@ from schoenbat_theory.attention.inputs import (
     check_shapes,
     divide,
     explain_not_finite,
-    hide,
-    key_weights,
     toeplitz_block,
 )
+from schoenbat_theory.features.weights import hide, key_weights
 from schoenbat_theory.kernels import DotProductKernel, get_kernel
 
 __all__ = ["kernel_attention"]

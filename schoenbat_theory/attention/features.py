@@ -9,15 +9,11 @@ from schoenbat_theory.arrays import (
     all_finite,
     require_bool,
 )
-from schoenbat_theory.attention.inputs import (
-    check_shapes,
-    hide,
-    key_weights,
-    take_rows,
-)
+from schoenbat_theory.attention.inputs import check_shapes, take_rows
 from schoenbat_theory.attention.maps import explain_sums, open_maps, weigh
 from schoenbat_theory.attention.sums import Problem, accumulate, part
 from schoenbat_theory.attention.underflow import recompute_lost_rows
+from schoenbat_theory.features.weights import hide, key_weights
 
 __all__ = ["feature_attention"]
 

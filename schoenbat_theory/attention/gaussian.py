@@ -6,8 +6,9 @@ import numpy as np
 
 from schoenbat_theory.arrays import Array, all_finite, broadcast_shapes, check_finite, device_of, namespace
 from schoenbat_theory.attention.exact import COLUMNS, ROWS
-from schoenbat_theory.attention.inputs import blocks, check_shapes, explain_not_finite, hide, key_weights, take_rows
+from schoenbat_theory.attention.inputs import blocks, check_shapes, explain_not_finite, take_rows
 from schoenbat_theory.features.gram import centred_gram, gaussian_rounding
+from schoenbat_theory.features.weights import hide, key_weights
 
 __all__ = ["gaussian_attention", "gaussian_gram", "mean_row"]
 

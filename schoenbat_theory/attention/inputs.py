@@ -11,7 +11,6 @@ from schoenbat_theory.arrays import (
     broadcast_shapes,
     check_finite,
     check_floating,
-    check_mask,
     device_of,
     namespace,
 )
@@ -24,8 +23,6 @@ __all__ = [
     "check_shapes",
     "divide",
     "explain_not_finite",
-    "hide",
-    "key_weights",
     "take_rows",
     "toeplitz_block",
 ]
@@ -58,41 +55,6 @@ def check_bias(log_bias: Array, q: Array, v: Array, lead: tuple[int, ...]) -> tu
         raise ValueError(f"log_bias: expected (..., {entries}), found {tuple(log_bias.shape)}")
     check_finite(log_bias=log_bias)
     return broadcast_shapes(arrays=lead, log_bias=tuple(log_bias.shape[:-1]))
-
-
-def key_weights(
-    like: Array, m: int, lead: tuple[int, ...], key_mask: Array | None, key_log_weights: Array | None
-) -> Array | None:
-    """Return log-weights (..., m), -inf where a key is masked, or ``None`` if every key counts alike.
-
-    Their leading axes must broadcast with ``lead``, those of queries, keys and values.
-    """
-    xp = namespace(like)
-    log_weights, shapes = None, {"arrays": lead}
-    if key_log_weights is not None:
-        check_floating(k=like, key_log_weights=key_log_weights)
-        if key_log_weights.ndim < 1 or key_log_weights.shape[-1] != m:
-            raise ValueError(f"key_log_weights: expected (..., {m}), found {tuple(key_log_weights.shape)}")
-        if bool(xp.any(xp.isnan(key_log_weights) | (key_log_weights == xp.inf))):
-            raise ValueError("key_log_weights: expected finite numbers or -inf, found NaN or +inf")
-        log_weights = key_log_weights
-        shapes["key_log_weights"] = tuple(key_log_weights.shape[:-1])
-    if key_mask is not None:
-        check_mask("key_mask", key_mask, like, m)
-        shapes["key_mask"] = tuple(key_mask.shape[:-1])
-    broadcast_shapes(**shapes)
-    if key_mask is not None:
-        zero = xp.zeros((), dtype=like.dtype, device=device_of(like))
-        log_weights = xp.where(key_mask, zero if log_weights is None else log_weights, zero - xp.inf)
-    return log_weights
-
-
-def hide(x: Array, log_weights: Array | None) -> Array:
-    """Return rows of ``x`` (..., m, d) with those of weight zero replaced by zeros, whatever they held."""
-    if log_weights is None:
-        return x
-    xp = namespace(x)
-    return xp.where((log_weights > -xp.inf)[..., None], x, xp.zeros_like(x))
 
 
 def causal_mask(like: Array, rows: range, columns: range) -> Array:

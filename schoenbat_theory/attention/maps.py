@@ -35,7 +35,7 @@ def open_maps(phi: Any, q: Array, k: Array, lead: tuple[int, ...]) -> tuple[Map,
 class Map:
     """One map of an attention, asked for one block after another; what it returns is checked, not scanned."""
 
-    def __init__(self, name: str, phi: Any, *, merge: bool) -> None:
+    def __init__(self, name: str, phi: Any, *, merge: bool, queries: bool = False) -> None:
         if not callable(phi):
             words = "a draw; call .draw(dim, rng)" if hasattr(phi, "draw") else "a draw or a callable"
             raise TypeError(f"{name}: expected {words}, found {phi!r:.60}")
@@ -45,6 +45,8 @@ class Map:
         self.scaled = hasattr(phi, "scaled")
         self.positive = self.scaled and hasattr(phi, "log")
         self.apply = getattr(phi, "merged", phi) if merge else phi
+        if queries:  # some draws treat queries in a way of their own, as one that clips them does
+            self.apply = getattr(phi, "queries", self.apply)
         self.width: dict[str, int] = {}  # D, once it is known; two maps of one attention share it
 
     def __call__(self, x: Array) -> Array:
@@ -110,16 +112,15 @@ def weigh(features: Array, log_scale: Array | None, logweights: Array | None) ->
 
 def _maps(phi: Any) -> tuple[Map, Map]:
     """Return the maps of queries and keys."""
-    if not isinstance(phi, tuple):
-        one = Map("phi", phi, merge=True)
-        return one, one
-    if len(phi) != 2:
-        raise ValueError(f"phi: expected a map or a pair (phi_q, phi_k), found {len(phi)} of them")
+    pair = phi if isinstance(phi, tuple) else (phi, phi)
+    if len(pair) != 2:
+        raise ValueError(f"phi: expected a map or a pair (phi_q, phi_k), found {len(pair)} of them")
     # Two draws merge different numbers of constants, so only one draw may merge them.
-    same = phi[0] is phi[1]
-    pair = Map("phi_q", phi[0], merge=same), Map("phi_k", phi[1], merge=same)
-    pair[1].width = pair[0].width
-    return pair
+    same = pair[0] is pair[1]
+    names = ("phi_q", "phi_k") if isinstance(phi, tuple) else ("phi", "phi")
+    map_q, map_k = Map(names[0], pair[0], merge=same, queries=True), Map(names[1], pair[1], merge=same)
+    map_k.width = map_q.width
+    return map_q, map_k
 
 
 @np.errstate(over="ignore")

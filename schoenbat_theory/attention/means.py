@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from schoenbat_theory.arrays import Array, check_finite, device_of, namespace, require_bool
 from schoenbat_theory.attention.exact import kernel_attention
-from schoenbat_theory.attention.inputs import check_shapes, hide, key_weights
+from schoenbat_theory.attention.inputs import check_shapes
 from schoenbat_theory.attention.sums import attention_sums
+from schoenbat_theory.features.weights import hide, key_weights
 from schoenbat_theory.kernels import DotProductKernel
 
 __all__ = ["mean_attention", "weighted_mean_attention"]

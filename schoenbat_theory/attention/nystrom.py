@@ -23,9 +23,10 @@ from schoenbat_theory.arrays import (
 )
 from schoenbat_theory.attention.exact import COLUMNS
 from schoenbat_theory.attention.gaussian import mean_row
-from schoenbat_theory.attention.inputs import blocks, check_shapes, explain_not_finite, hide, key_weights, take_rows
+from schoenbat_theory.attention.inputs import blocks, check_shapes, explain_not_finite, take_rows
 from schoenbat_theory.attention.schulz import schulz_inverse
 from schoenbat_theory.features.gram import centred_gram, gaussian_rounding, inverse_roots
+from schoenbat_theory.features.weights import hide, key_weights
 
 __all__ = ["draw_landmarks", "nystrom_attention", "nystrom_gram"]
 

@@ -6,8 +6,9 @@ from typing import Any
 
 from schoenbat_theory.arrays import Array, namespace
 from schoenbat_theory.attention.features import feature_attention
-from schoenbat_theory.attention.inputs import check_shapes, key_weights
+from schoenbat_theory.attention.inputs import check_shapes
 from schoenbat_theory.features.fourier import FourierFeatures
+from schoenbat_theory.features.weights import key_weights
 from schoenbat_theory.scaling import unit_norm_named
 
 __all__ = ["rfa_attention"]

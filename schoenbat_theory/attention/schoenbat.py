@@ -6,10 +6,11 @@ from typing import Any
 
 from schoenbat_theory.arrays import Array
 from schoenbat_theory.attention.features import feature_attention
-from schoenbat_theory.attention.inputs import check_rows, check_shapes, key_weights
+from schoenbat_theory.attention.inputs import check_rows, check_shapes
 from schoenbat_theory.attention.sums import attention_sums
 from schoenbat_theory.degrees import GeometricDegrees
 from schoenbat_theory.features.maclaurin import RandomMaclaurin
+from schoenbat_theory.features.weights import key_weights
 from schoenbat_theory.kernels import DotProductKernel
 from schoenbat_theory.scaling import post_scale, pre_scale_named
 

@@ -18,15 +18,8 @@ from schoenbat_theory.arrays import (
     require_bool,
     require_real,
 )
-from schoenbat_theory.attention.inputs import (
-    blocks,
-    causal_mask,
-    check_shapes,
-    divide,
-    explain_not_finite,
-    hide,
-    key_weights,
-)
+from schoenbat_theory.attention.inputs import blocks, causal_mask, check_shapes, divide, explain_not_finite
+from schoenbat_theory.features.weights import hide, key_weights
 
 __all__ = [
     "TOKENS",

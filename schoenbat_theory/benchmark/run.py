@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 import platform
@@ -13,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import threadpoolctl
 
 import schoenbat_theory
 from schoenbat_theory.arrays import Array, require_bool, require_int
-from schoenbat_theory.benchmark.scenes import SCENES, Inputs, Method, Scene, tokens
+from schoenbat_theory.benchmark.problem import Inputs, Method, Scene, tokens
+from schoenbat_theory.benchmark.scenes import SCENES
 from schoenbat_theory.environment import environment
 from schoenbat_theory.files import write_whole
 from schoenbat_theory.sampling import stream
@@ -46,7 +49,7 @@ def bench(
     returns `Timings`: seconds of every repeat; ``peak_bytes``, which tracemalloc sees in a run of its own that is not
     timed: arrays of NumPy, not the buffers inside BLAS; errors on a few rows, of five draws up to n = 4,096 and three
     beyond, the same for all methods of a length. Raises ``ValueError`` or ``TypeError`` for an unknown scene. Threads
-    of BLAS are left as they are found, and recorded.
+    of BLAS are left as they are found, and recorded, but in scenes whose methods use all cores by themselves: one there.
 
     >>> cells = bench(["toeplitz-product"], quick=True).cells
     >>> {cell.method for cell in cells if cell.error < 1e-5} == {cell.method for cell in cells}
@@ -57,11 +60,12 @@ def bench(
     from tqdm import tqdm
 
     plan = [(scene, n, repeats) for scene in chosen for n, repeats in scene.lengths(quick).items()]
-    machine, cells = _machine(seed, quick), list[Timing]()
+    machine, cells = _machine(chosen, seed, quick), list[Timing]()
     bar = tqdm(plan, disable=not progress, leave=False, unit="length")
     for scene, n, repeats in bar:
         bar.set_description(f"{scene.name}, n = {n:,}")
-        cells += _length(scene, n, repeats, seed)
+        with threadpoolctl.threadpool_limits(1, "blas") if scene.parallel else contextlib.nullcontext():
+            cells += _length(scene, n, repeats, seed)
         if keep is not None:
             write_whole(keep, Timings(machine, tuple(cells)).lines())
     return Timings(machine, tuple(cells))
@@ -91,18 +95,20 @@ def _length(scene: Scene, n: int, repeats: int, seed: int) -> list[Timing]:
         ready, output, peak = _memory(method, inputs, _draw(scene, n, 0, seed))
         made.append(ready)
         peaks.append(peak)
-        outputs = [output[rows], *(one[rows] for one in _redrawn(scene, method, inputs, n, seed))]
+        outputs = [output[..., rows, :], *(one[..., rows, :] for one in _redrawn(scene, method, inputs, n, seed))]
         errors.append(tuple(_error(found, targets[method.causal][0]) for found in outputs))
     seconds: list[list[float]] = [[] for _ in methods]
     for repeat in range(repeats):
         for i in np.roll(range(len(methods)), repeat):  # nobody always follows the same one
+            if scene.parallel:
+                methods[i].run(inputs, made[i])
             start = time.perf_counter()
             methods[i].run(inputs, made[i])
             seconds[i].append(time.perf_counter() - start)
     v = inputs["v"]
     return [
         Timing(
-            scene.name, one.name, one.causal, n, inputs["width"], v.shape[-1], one.size, str(v.dtype),
+            scene.name, one.name, one.causal, n, inputs["width"], v.shape[-1], one.size_at(n), str(v.dtype),
             tuple(taken), peak, float(np.median(wrong)), _error(*targets[one.causal][::-1]), one.note, wrong, len(rows),
         )
         for one, taken, peak, wrong in zip(methods, seconds, peaks, errors, strict=True)
@@ -133,18 +139,18 @@ def _redrawn(scene: Scene, method: Method, inputs: Inputs, n: int, seed: int) ->
 
 
 def _error(found: Array, exact: Array) -> float:
-    """Return the relative Frobenius error."""
+    """Return the relative Frobenius error, of all heads together where there are several."""
     return float(np.linalg.norm(found - exact) / np.linalg.norm(exact))
 
 
-def _machine(seed: int, quick: bool) -> dict[str, Any]:
+def _machine(scenes: list[Scene], seed: int, quick: bool) -> dict[str, Any]:
     return {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "cpu": _processor(),
         "commit": _commit(),
         "seed": seed,
         "quick": quick,
-        "tokens": tokens(),
+        "tokens": tokens(scenes),
         **environment(),
     }
 

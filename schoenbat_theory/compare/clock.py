@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from schoenbat_theory.activations import Head
+from schoenbat_theory.compare.approximation import Approximation
 from schoenbat_theory.compare.measure import Entry, Measured, alone
-from schoenbat_theory.compare.methods import Approximation
 from schoenbat_theory.compare.targets import Problem, problem
 from schoenbat_theory.timings import peak_of
 
@@ -28,8 +28,8 @@ class _Ready(NamedTuple):
     peak_bytes: int
 
 
-def clocked(found: Measured, entries: Sequence[Entry], head: Head, seed: int) -> Measured:
-    """Return what was found of one target on ``head`` with times and memory; ``entries`` are those that were measured.
+def clocked(found: Measured, head: Head, seed: int) -> Measured:
+    """Return what was found of one target on ``head`` with times and memory.
 
     Methods take turns, in another order in every repeat, so that what slows the machine slows all of them. A result whose
     first draw has no answer is not timed.
@@ -37,12 +37,11 @@ def clocked(found: Measured, entries: Sequence[Entry], head: Head, seed: int) ->
     results = found.results
     if not results:
         return found
-    by_name = {(one.method.name, one.width, one.basis): one for one in entries}
     with alone():
         target = problem(found.target.setting, found.target.kernel, head)
         ready = {
-            i: _ready(by_name[one.method, one.width, one.basis], target, seed)
-            for i, one in enumerate(results)
+            i: _ready(entry, target, seed)
+            for i, (entry, one) in enumerate(zip(found.entries, results, strict=True))
             if one.errors[0] is not None
         }
         exact, *seconds = _turns([target.attend, *(one.draw.run for one in ready.values())])

@@ -3,23 +3,62 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from schoenbat_theory.compare.results import BASELINE, Comparison, Result, finite, median
+from schoenbat_theory.compare.results import BASELINE, BEYOND_THE_PAPER, Comparison, Result, finite, median
+from schoenbat_theory.compare.rows import Row
 from schoenbat_theory.compare.scaling.ablation import Ablation
 from schoenbat_theory.markup import decimal
 from schoenbat_theory.propositions import Evidence, observe
 
-__all__ = ["STRONG", "overview", "scaling_picture", "target_picture"]
+__all__ = ["STRONG", "overview", "ranking", "scaling_picture", "target_picture"]
 
-STRONG = {  # drawn to be seen first: the map of the code released with SchoenbAt, FAVOR+, and what needs no randomness
+STRONG = {  # drawn to be seen first: three that go beyond the paper, the map of its released code, and FAVOR+
+    "optimized Maclaurin, with values",
+    "first order, recentred",
+    "local expansions",
     "random Maclaurin, released",
     "positive, orthogonal",
-    "Taylor, degree 1",
-    "Taylor, degree 2",
 }
 OVERVIEW = {"raw exp": "raw: as trained", "released exp": "released: pre-scaled, times d^(-1/4)"}
+
+
+def ranking(comparison: Comparison, rows: Sequence[Row], target: str) -> Evidence:
+    """Return the figure of methods against one target in the order of their errors, ``rows`` one each, best first."""
+    at = (comparison.usual, None)
+    mine = [one for one in comparison.results if one.target == target and one.basis == "width" and one.width in at]
+    lines, heads = [], list[Result]()
+    for row in rows:
+        heads = [one for one in mine if one.method == row.method]
+        errors = _errors(heads)
+        draws = [median(_or_inf(one.interval[i]) for one in heads) for i in (0, 1)]
+        lines.append(
+            {
+                "label": row.method,
+                "error": row.error,
+                "draws": [finite(x) for x in draws],
+                "heads": [finite(min(errors)), finite(max(errors))],
+                "cells": [
+                    "–" if row.error is None else decimal(row.error, row.error / 10),
+                    "–" if row.multiply_adds is None else f"{row.multiply_adds / 1e3:.1f}",
+                ],
+                "strong": row.family == BEYOND_THE_PAPER,
+            }
+        )
+    caption = (
+        f"Errors at width {decimal(comparison.usual)}, or at the width that a method has, best first. Mark: median over {_heads(heads)}; thick: the least and "
+        "the largest draw, medians over heads; thin: from the best head to the worst. kMAC: thousands of multiply-adds per query, fits to the head included. "
+        "In bold: beyond the paper. Dashed: answers in which no row depends on its own query; what lies in the shaded part is no better."
+    )
+    figure = {
+        "plot": "ranking",
+        "rows": lines,
+        "columns": ["error", "kMAC"],
+        "families": _families(comparison),
+        "caption": caption,
+    }
+    return observe(name=f"ranking {target}", figure=figure)
 
 
 def target_picture(comparison: Comparison, target: str) -> Evidence:
@@ -30,8 +69,9 @@ def target_picture(comparison: Comparison, target: str) -> Evidence:
         _panel(results, "multiply_adds", limits=exact, title="", names=False, x_label="multiply-adds per query"),
         _panel(results, "features", title="", names=True, x_label="features or landmarks", ticks=comparison.widths),
     ]
+    heads = [one for one in comparison.targets if one.name == target]
     caption = (
-        f"Error of attention against cost and against width, median over {_heads(comparison)}; bands from the best head to the "
+        f"Error of attention against cost and against width, median over {_heads(heads)}; bands from the best head to the "
         "worst for the methods in bold. Dashed: answers in which no row depends on its own query; what lies in the shaded part is no better. "
         "Dotted: the cost of the exact answer."
     )
@@ -47,7 +87,7 @@ def overview(comparison: Comparison) -> Evidence | None:
     if not all(panel["series"] for panel in panels):
         return None
     caption = (
-        f"Relative error of attention with the kernel exp, median over {_heads(comparison)}; bands from the best head to the "
+        f"Relative error of attention with the kernel exp, median over {_heads(comparison.heads)}; bands from the best head to the "
         "worst for the methods in bold. Dashed: answers in which no row depends on its own query; a method in the shaded part does no better "
         "than to ignore the queries."
     )
@@ -90,11 +130,20 @@ def scaling_picture(ablation: Ablation) -> Evidence:
 
 
 def _contest(comparison: Comparison, panels: list[dict[str, Any]], caption: str, *, shared: bool) -> dict[str, Any]:
+    return {
+        "plot": "contest",
+        "panels": panels,
+        "families": _families(comparison),
+        "shared": shared,
+        "caption": caption,
+    }
+
+
+def _families(comparison: Comparison) -> dict[str, str]:
+    """Return the family of every method, whatever one figure shows, so that each looks the same in all of them."""
     found = {one.method: one.family for one in comparison.results if one.family != BASELINE}
     first = {found[name] for name in STRONG if name in found}
-    # All methods, whatever one figure shows, so that each looks the same in all of them.
-    families = dict(sorted(found.items(), key=lambda item: item[1] not in first))
-    return {"plot": "contest", "panels": panels, "families": families, "shared": shared, "caption": caption}
+    return dict(sorted(found.items(), key=lambda item: (item[1] != BEYOND_THE_PAPER, item[1] not in first)))
 
 
 def _strip(
@@ -121,9 +170,15 @@ def _panel(results: Iterable[Result], x: str, **fields: Any) -> dict[str, Any]:
 
 
 def _series(groups: list[list[Result]], x: str) -> dict[str, Any]:
-    """Return the points of one method, those of equal ``x`` once: a map that is full spends no more."""
-    points = {median(getattr(one, x) for one in group): _errors(group) for group in groups}
+    """Return the points of one method, those of equal ``x`` once: a map that is full spends no more.
+
+    A map that does not use all features that it may have stands where it was asked to be.
+    """
+    places = [median(getattr(one, x) for one in group) for group in groups]
     first = groups[0][0]
+    if x == "features" and len(set(places)) > 1:
+        places = [float(group[0].width or place) for group, place in zip(groups, places, strict=True)]
+    points = {place: _errors(group) for place, group in zip(places, groups, strict=True)}
     return {
         "x": list(points),
         "error": [finite(median(errors)) for errors in points.values()],
@@ -134,8 +189,12 @@ def _series(groups: list[list[Result]], x: str) -> dict[str, Any]:
 
 
 def _errors(group: Iterable[Result]) -> list[float]:
-    return [math.inf if one.error is None else one.error for one in group]
+    return [_or_inf(one.error) for one in group]
 
 
-def _heads(comparison: Comparison) -> str:
-    return f"{decimal(len(comparison.heads))} heads" if len(comparison.heads) > 1 else "one head"
+def _or_inf(x: float | None) -> float:
+    return math.inf if x is None else x
+
+
+def _heads(heads: Sequence[Any]) -> str:
+    return f"{decimal(len(heads))} heads" if len(heads) > 1 else "one head"

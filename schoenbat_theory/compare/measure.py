@@ -1,8 +1,9 @@
-"""Measure the methods on one head: errors draw by draw, and the widths that one budget of multiply-adds allows."""
+"""Measure the methods on one head: errors draw by draw, at widths asked for and at the largest within a budget."""
 
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,17 +14,15 @@ import threadpoolctl
 
 from schoenbat_theory.activations import Head
 from schoenbat_theory.cells import CheckError, turn
-from schoenbat_theory.compare.methods import REFERENCE, Approximation, Method, too_many
+from schoenbat_theory.compare.approximation import LARGEST, Approximation, Method, too_many
+from schoenbat_theory.compare.budget import budget_of, width_within
 from schoenbat_theory.compare.results import BASELINE, ROUNDING, Result, Target, finite
 from schoenbat_theory.compare.targets import Problem, problem
 from schoenbat_theory.sampling import stream
 from schoenbat_theory.sweep import sweep
 
-__all__ = ["Entry", "Job", "Measured", "Plan", "alone", "swept"]
+__all__ = ["Entry", "Job", "Measured", "alone", "swept"]
 
-MANY = 64  # draws of the reference
-LARGEST = 1 << 13  # a width that says: as wide as you are
-STEP = 8  # widths within a budget are multiples of this
 PAIRS = 8  # of tokens, on which a law without variance shows that it has none
 
 
@@ -58,12 +57,21 @@ class Entry:
         return self.method.draw(law, target, stream(seed, *address))
 
 
-@dataclass(frozen=True)
-class Plan:
-    """Find the largest width of each method that costs no more than `REFERENCE` does at the middle one of ``widths``.
+class Measured(NamedTuple):
+    """What a job found; ``entries`` those of the results, one each;  ``refused`` method -> why it does not answer."""
 
-    The cost of a method is the mean over its draws; that of the reference the mean over `MANY`, the same ones for all
-    kernels. A map whose only width is beyond all ``widths`` enters at its own, so that none is left out in silence.
+    target: Target
+    results: list[Result]
+    entries: list[Entry]
+    refused: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Job:
+    """Measure methods against one target on one head: at each of ``widths``, and at the largest within a budget.
+
+    The budget is what a random Maclaurin map costs at the middle width; the cost of a method is the mean over its draws. A
+    map whose only width is beyond all ``widths`` enters at its own, so that none is left out in silence.
     """
 
     setting: str
@@ -79,111 +87,83 @@ class Plan:
         """What it is about, for error messages."""
         return f"{self.setting} {self.kernel}, {self.head.name}"
 
-    def run(self, settings: Any = None) -> tuple[float | None, list[Entry]]:
-        """Return the budget, the entries within it, and those of maps that are wider than all widths asked for."""
-        del settings
-        with alone():
-            target = problem(self.setting, self.kernel, self.head)
-            if target.exact is None or self.setting not in REFERENCE.settings:
-                return None, []
-            middle = self.widths[len(self.widths) // 2]
-            law, rng = REFERENCE.law(target, middle), stream(self.seed, "compare", "budget", str(middle))
-            budget = _mean_cost(REFERENCE.draw(law, target, rng) for _ in range(MANY))
-            assert budget is not None
-            mine = [one for one in self.chosen if self.setting in one.settings]
-            entries = [*(self._largest(one, target, budget) for one in mine), *(self._own(one, target) for one in mine)]
-        return budget, [one for one in entries if one is not None]
-
-    def _own(self, method: Method, target: Problem) -> Entry | None:
-        """Return an entry at the width that a map has by itself, where it fits into none of those asked for."""
-        with _named(method, self.where, {}):
-            if method.sized and all(Entry(method, width).unfitted(target) is None for width in self.widths):
-                width = getattr(Entry(method, None).unfitted(target), "n_features", LARGEST)
-                return Entry(method, None) if width < LARGEST else None
-        return None
-
-    def _largest(self, method: Method, target: Problem, budget: float) -> Entry | None:
-        if method.family == BASELINE:
-            return None
-        with _named(method, self.where, {}):  # a job notes who refuses
-            high = int(budget / target.target.e) // STEP + 1  # in steps: there the sums alone are dearer
-            law = Entry(method, high * STEP).fitted(target) if method.sized else None
-            own = getattr(law, "n_features", high * STEP)  # less where the width is fixed
-            if not method.sized or own <= (high - 1) * STEP:
-                entry = Entry(method, own if method.sized else None, "multiply-adds")
-                return entry if self._fits(entry, target, budget) else None
-            low = 0
-            while high - low > 1:
-                middle = (low + high) // 2
-                fits = self._fits(Entry(method, middle * STEP), target, budget)
-                low, high = (middle, high) if fits else (low, middle)
-            return Entry(method, low * STEP, "multiply-adds") if low else None
-        return None
-
-    def _fits(self, entry: Entry, target: Problem, budget: float) -> bool:
-        law = entry.fitted(target)
-        if law is None:
-            return False
-        cost = _mean_cost(entry.draw(law, target, self.seed, index) for index in range(self.draws))
-        return cost is not None and cost <= budget
-
-
-class Measured(NamedTuple):
-    """What a job found; ``refused`` method -> why it does not answer."""
-
-    target: Target
-    results: list[Result]
-    refused: dict[str, str]
-
-
-@dataclass(frozen=True)
-class Job:
-    """Measure entries against one target on one head."""
-
-    setting: str
-    kernel: str
-    head: Head = field(repr=False)
-    entries: Sequence[Entry] = field(repr=False)
-    draws: int
-    seed: int
-
-    @property
-    def where(self) -> str:
-        """What it is about, for error messages."""
-        return f"{self.setting} {self.kernel}, {self.head.name}"
-
     def run(self, settings: Any = None) -> Measured:
-        """Return the target, the result of every entry that enters, and which methods refuse; no more where there is no target."""
+        """Return the target, the results of every method that enters, and which refuse; no more where there is no target."""
         del settings
-        found, refused = list[Result](), dict[str, str]()
+        found, entries, refused = list[Result](), list[Entry](), dict[str, str]()
         with alone():
             target = problem(self.setting, self.kernel, self.head)
-            for entry in self.entries if target.exact is not None else ():
-                if self.setting in entry.method.settings:
-                    with _named(entry.method, self.where, refused):
-                        found += self._measured(entry, target)
+            budget = budget_of(target, self.widths[len(self.widths) // 2], self.seed)
+            for method in self.chosen if target.exact is not None else ():
+                if self.setting in method.settings:
+                    with _named(method, self.where, refused):
+                        for entry, result in self._results(method, target, budget):
+                            entries.append(entry)
+                            found.append(result)
         best = min((one.error for one in found if one.family == BASELINE and one.error is not None), default=0.0)
-        return Measured(target.target, [replace(one, skill=_skill(one.error, best)) for one in found], refused)
+        scored = [replace(one, skill=_skill(one.error, best)) for one in found]
+        return Measured(replace(target.target, budget=budget), scored, entries, refused)
 
-    def _measured(self, entry: Entry, target: Problem) -> list[Result]:
-        """Return the errors of the draws, before anything is known of skill; nothing where the method does not enter."""
+    def _results(self, method: Method, target: Problem, budget: float | None) -> Iterator[tuple[Entry, Result]]:
+        """Yield a method at all its widths, and what it comes to."""
+        known = list[tuple[int, float]]()  # widths, and what they cost
+        for entry in self._asked(method, target):
+            result = self._measured(entry, target)
+            if result is not None:
+                yield entry, result
+                if result.multiply_adds is not None and entry.width is not None and not result.chosen:
+                    known.append((entry.width, result.multiply_adds))
+        if budget is not None and method.family != BASELINE:
+            width: int | None = 0
+            with _named(method, self.where, {}):  # who refuses is noted at the widths asked for
+                width = width_within(budget, method, target, lambda x: self._cost(Entry(method, x), target), known)
+            entry = Entry(method, width, "multiply-adds")
+            result = self._measured(entry, target) if width != 0 else None
+            if result is not None:
+                yield entry, result
+
+    def _asked(self, method: Method, target: Problem) -> list[Entry]:
+        """Return a method at the widths asked for, or at its own."""
+        own = [Entry(method, None)]
+        if not (method.sized and method.at_widths):
+            return own
+        asked = [Entry(method, width) for width in self.widths]
+        if any(entry.unfitted(target) is not None for entry in asked):
+            return asked
+        return own if getattr(own[0].unfitted(target), "n_features", LARGEST) < LARGEST else []
+
+    def _cost(self, entry: Entry, target: Problem) -> float:
+        """Return the mean cost of the draws of an entry, infinite where it does not enter or does not say."""
+        law = entry.fitted(target)
+        cost = None if law is None else _mean_cost(self._drawn(entry, law, target))
+        return math.inf if cost is None else cost
+
+    def _drawn(self, entry: Entry, law: Any, target: Problem) -> Iterator[Approximation]:
+        """Yield the draws of an entry, one where they are all alike."""
+        alike = not entry.method.random or _without_variance(law, target)
+        return (entry.draw(law, target, self.seed, index) for index in range(1 if alike else self.draws))
+
+    def _measured(self, entry: Entry, target: Problem) -> Result | None:
+        """Return the errors of the draws, before anything is known of skill; ``None`` where the method does not enter."""
         law = entry.fitted(target)
         if law is None:
-            return []
+            return None
         made: list[Approximation] = []
         errors: list[float | None] = []
         shares: list[float] = []
-        for index in range(self.draws if entry.method.random and not _without_variance(law, target) else 1):
-            one = entry.draw(law, target, self.seed, index)
-            made.append(one)
+        chosen: list[str] = []
+        for one in self._drawn(entry, law, target):
             try:
                 found = one.run()
             except ArithmeticError:  # a denominator of exactly 0, or an overflow
+                made.append(one)
                 errors.append(None)
                 continue
+            made.append(one if found.multiply_adds is None else one._replace(multiply_adds=found.multiply_adds))
             errors.append(finite(target.error(found.values)))
             shares += [] if found.nonpositive is None else [found.nonpositive]
-        result = Result(
+            chosen += [found.chosen] if found.chosen else []
+        return Result(
             target=target.target.name,
             setting=self.setting,
             kernel=self.kernel,
@@ -196,8 +176,8 @@ class Job:
             multiply_adds=_mean_cost(made),
             errors=tuple(errors),
             nonpositive=float(np.mean(shares)) if shares else None,
+            chosen=tuple(chosen),
         )
-        return [result]
 
 
 def _mean_cost(draws: Iterable[Approximation]) -> float | None:
@@ -228,6 +208,8 @@ def _named(method: Method, where: str, refused: dict[str, str]) -> Iterator[None
         yield
     except ValueError as error:
         refused[method.name] = str(error)
+    except CheckError:  # says so already
+        raise
     except (Exception, SystemExit) as error:  # a map of your own may raise anything
         raise CheckError(f"{method.name} on {where}: {type(error).__name__}: {error}") from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -15,16 +16,33 @@ from schoenbat_theory.environment import environment
 from schoenbat_theory.files import json_text, kept
 
 if TYPE_CHECKING:
+    from schoenbat_theory.compare.ratios import Ratio
     from schoenbat_theory.compare.rows import Row
 
-__all__ = ["BASELINE", "ROUNDING", "SETTINGS", "Comparison", "Result", "Target", "counted", "finite", "median"]
+__all__ = [
+    "BASELINE",
+    "BEYOND_THE_PAPER",
+    "LANDMARKS",
+    "ROUNDING",
+    "SETTINGS",
+    "Comparison",
+    "Result",
+    "Target",
+    "counted",
+    "finite",
+    "median",
+]
 
 BASELINE = "baseline"  # the family of those that know nothing of queries, or nothing at all
+LANDMARKS = "landmarks"  # the family of methods that answer through some of the tokens
+BEYOND_THE_PAPER = "beyond the paper"  # the family of methods that fit themselves to a head
+USUAL_WIDTH = 256
 ROUNDING = 1e-12  # a relative error in float64 that is not worth its digits
 SETTINGS = {  # what a target is the attention of, for the start of a sentence
     "raw": "On these heads, as trained",
     "unit": "After pre-scaling to unit length",
     "released": "After pre-scaling and the factor d^(-1/4)",
+    "isotropic": "On random unit vectors, no direction preferred",
     "gaussian": "With Gaussian weights that are not normalised",
 }
 
@@ -34,7 +52,7 @@ class Target:
     """What the methods are to approximate on one head.
 
     ``setting``    "raw": queries and keys times d^(-1/4); "unit": pre-scaled; "released": pre-scaled, times d^(-1/4);
-                   "gaussian": Skyformer's attention of queries and keys times d^(-1/4)
+                   "gaussian": Skyformer's attention of queries and keys times d^(-1/4); "isotropic": random unit vectors
     ``kernel``     name of f in the weights f(<q_i, k_j>), "gaussian" for those of Skyformer
     ``head``       name of the head;  ``n, m, d, e``  its queries, its keys, their width, that of a value
     ``largest``    the largest |<q_i, k_j>| of the queries and keys as they are used
@@ -82,6 +100,7 @@ class Result:
     ``interval``       the smallest and the largest: covers the median of the law with probability >= 1 - 2^(1-draws)
     ``skill``          1 - error / error of the better baseline, 0 where only rounding tells them apart; ``None``: undefined
     ``nonpositive``    share of rows whose denominator is <= 0, mean over draws; ``None`` where nothing is divided
+    ``chosen``         per draw, what a method that chooses among others decided for; empty where it does not choose
     ``seconds``        of one attention, its draw made beforehand, least of some runs, on the head that is timed; else ``None``
     ``fit_seconds``    of fitting the law to queries and keys; ``None`` where nothing is fitted or the head is not timed
     ``peak_bytes``     most memory that NumPy held in a run of its own; ``None`` on heads that are not timed
@@ -100,6 +119,7 @@ class Result:
     errors: tuple[float | None, ...]
     skill: float | None = None
     nonpositive: float | None = None
+    chosen: tuple[str, ...] = ()
     seconds: float | None = None
     fit_seconds: float | None = None
     peak_bytes: int | None = None
@@ -138,6 +158,11 @@ class Comparison:
         return self.widths[len(self.widths) // 2]
 
     @property
+    def usual(self) -> int:
+        """The width of the tables: `USUAL_WIDTH` where it was measured, else the middle one."""
+        return USUAL_WIDTH if USUAL_WIDTH in self.widths else self.middle
+
+    @property
     def inequality(self) -> str:
         """What the intervals promise."""
         if self.draws == 1:
@@ -149,15 +174,23 @@ class Comparison:
         )
 
     def rows(self) -> tuple[Row, ...]:
-        """Return the results, those of all heads in one row, in the order in which they were measured."""
+        """Return the results, those of all heads in one row, in the order in which they were measured.
+
+        What fits into the budget of multiply-adds on some heads only has no row there: they may be the easy ones.
+        """
         from schoenbat_theory.compare.rows import row_of
 
+        heads = Counter(one.name for one in self.targets if not one.undefined)
         groups: dict[tuple[Any, ...], list[Result]] = {}
         for one in self.results:
             groups.setdefault((one.target, one.method, one.basis, one.width if one.basis == "width" else 0), []).append(
                 one
             )
-        return tuple(map(row_of, groups.values()))
+        return tuple(
+            row_of(group)
+            for (target, _, basis, _), group in groups.items()
+            if basis == "width" or len(group) == heads[target]
+        )
 
     def sentences(self) -> dict[str, str]:
         """Return target -> which methods are no better than the means of the values, in a sentence computed from the results."""
@@ -166,11 +199,38 @@ class Comparison:
         rows = self.rows()
         return {name: sentence(name, rows) for name in dict.fromkeys(row.target for row in rows)}
 
+    def ratio(self, target: str, method: str, reference: str, basis: str = "width") -> Ratio:
+        """Return the error of a method over that of a reference: median over heads, and worst head.
+
+        ``target``  e.g. "unit exp";  ``basis``  "width": both `usual` features wide, or as wide as they are;
+        "multiply-adds": both within one budget. Raises ``ValueError`` where they were measured together on no head.
+        """
+        from schoenbat_theory.compare.ratios import ratio
+
+        found = ratio(self, target, method, reference, basis)
+        if found is None:
+            raise ValueError(
+                f"method, reference: {method!r} and {reference!r} are not both measured against {target!r}"
+            )
+        return found
+
+    def ratios(self) -> tuple[Ratio, ...]:
+        """Return the ratios worth quoting, as far as they were measured."""
+        from schoenbat_theory.compare.ratios import ratios
+
+        return tuple(ratios(self))
+
     def remarks(self) -> list[str]:
         """Return what a reader of the numbers should know besides: notes, and sentences computed from the results."""
         from schoenbat_theory.compare.remarks import remarks
 
         return [*self.notes, *remarks(self)]
+
+    def failures(self) -> list[str]:
+        """Return what does not work of the methods beyond the paper, in sentences computed from the results."""
+        from schoenbat_theory.compare.remarks import failures
+
+        return list(failures(self))
 
     def table(self) -> str:
         """Return the comparison as text for a terminal."""
@@ -192,6 +252,9 @@ class Comparison:
             "multiply_adds": RULE,
             "notes": list(self.notes),
             "sentences": self.sentences(),
+            "failures": self.failures(),
+            "remarks": self.remarks(),
+            "ratios": [dataclasses.asdict(one) for one in self.ratios()],
             "environment": environment(),
             "targets": [dataclasses.asdict(one) for one in self.targets],
             "results": [dataclasses.asdict(one) for one in self.results],

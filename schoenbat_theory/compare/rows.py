@@ -43,6 +43,11 @@ class Row:
     wins: int
 
     @property
+    def total_seconds(self) -> float | None:
+        """Seconds of one attention with its fit, ``None`` where it was not timed."""
+        return None if self.seconds is None else self.seconds + (self.fit_seconds or 0.0)
+
+    @property
     def better(self) -> bool:
         """Whether more than half of the heads are approximated better than by the means of their values."""
         return 2 * self.wins > self.heads

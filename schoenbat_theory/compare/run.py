@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from schoenbat_theory.arrays import require_bool, require_int
+from schoenbat_theory.compare.approximation import Method
 from schoenbat_theory.compare.clock import clocked
-from schoenbat_theory.compare.measure import Entry, Job, Plan, swept
-from schoenbat_theory.compare.methods import Method
+from schoenbat_theory.compare.measure import Job, swept
 from schoenbat_theory.compare.methods import methods as all_methods
 from schoenbat_theory.compare.results import BASELINE, Comparison, Result, Target
-from schoenbat_theory.compare.targets import addresses, given_heads
+from schoenbat_theory.compare.targets import addresses, given_heads, isotropic
 from schoenbat_theory.features.registry import MapMaker
 from schoenbat_theory.kernels import KERNELS
 
@@ -49,12 +48,13 @@ def compare(
 
     Targets, per head: softmax attention as it is ("raw"), attention of pre-scaled queries and keys ("unit"), the same times
     d^(-1/4) ("released"), each with every kernel, and Skyformer's ("gaussian"). What lies beyond the radius of a kernel is
-    reported as undefined. Every method is measured at each of the widths, and at the largest width at which it takes no
-    more multiply-adds than the random Maclaurin map at the middle one; a map of one width only that is wider than all of
-    them enters at its own. The width within the budget is found on the first head, which also
-    is the one whose times are taken. Errors are relative Frobenius errors of the whole output of a head, skill is
-    1 - error / error of the better of two means of the values, which know nothing of a query. Draws have addresses: the
-    same seed gives the same errors whatever else runs, on any number of workers.
+    reported as undefined. With the shipped heads comes one target of another kind, drawn from ``seed``: 2,048 random unit
+    vectors, no direction preferred ("isotropic"). Every method is measured at each of the widths, and on each head at the
+    largest width at which it takes no more multiply-adds than the random Maclaurin map at the middle one; what is made for
+    a head, such as a fit, is counted. A map of one width only that is wider than all of them enters at its own, as do local
+    expansions, whose budget is a rule of the length. Times are of the first head alone. Errors are relative Frobenius errors
+    of the whole output of a head, skill is 1 - error / error of the better of two means of the values, which know nothing of
+    a query. Draws have addresses: the same seed gives the same errors whatever else runs, on any number of workers.
 
     Raises ``TypeError`` or ``ValueError`` for an argument that does not fit, and `CheckError` with the name of a method
     that fails with an error of its own.
@@ -71,15 +71,13 @@ def compare(
     draws, seed = require_int("draws", draws, 1), require_int("seed", seed, 0)
     workers = None if workers is None else require_int("workers", workers, 1)
     progress = require_bool("progress", progress)
-    where = addresses(names)
-    plans = [Plan(*one, heads[0], chosen, sizes, draws, seed) for one in where]
-    planned = dict(zip(where, swept(plans, workers, progress), strict=True))
-    asked = [Entry(one, size) for one in chosen for size in (sizes if one.sized else [None])]
-    jobs = [Job(*one, head, (*asked, *planned[one][1]), draws, seed) for one in where for head in heads]
+    jobs = [Job(*one, head, chosen, sizes, draws, seed) for one in addresses(names) for head in heads]
+    if q is None and "exp" in names:
+        jobs.append(Job("isotropic", "exp", isotropic(seed), chosen, sizes, draws, seed))
     targets, results, refusals = list[Target](), list[Result](), dict[str, str]()
     for job, measured in zip(jobs, swept(jobs, workers, progress), strict=True):
-        found = clocked(measured, job.entries, job.head, seed) if job.head is heads[0] else measured
-        targets.append(replace(found.target, budget=planned[job.setting, job.kernel][0]))
+        found = clocked(measured, job.head, seed) if job.head is heads[0] else measured
+        targets.append(found.target)
         results += found.results
         for method, why in found.refused.items():
             refusals.setdefault(f"{method} does not answer {found.target.name}", why)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from schoenbat_theory.compare.results import BASELINE, SETTINGS, Comparison, counted, median
+from schoenbat_theory.compare.ratios import RATIO_COLUMNS, ratio_rows
+from schoenbat_theory.compare.results import BASELINE, BEYOND_THE_PAPER, SETTINGS, Comparison, counted, median
 from schoenbat_theory.compare.rows import Row
 from schoenbat_theory.markup import decimal
 from schoenbat_theory.results import columns
@@ -79,14 +80,14 @@ def _widest(rows: Sequence[Row]) -> list[Row]:
 
 def _cells(row: Row, same: Row | None) -> list[str]:
     return [
-        row.method,
+        row.method + " *" * (row.family == BEYOND_THE_PAPER),
         _whole(row.features),
         "–" if row.multiply_adds is None else f"{row.multiply_adds / 1e3:.1f}",
         _short(row.error),
         _short(row.worst),
         "–" if row.skill is None else f"{round(row.skill, 2) + 0.0:.2f}" if row.skill > -10 else f"{row.skill:.0f}",
         "–" if row.nonpositive is None else f"{row.nonpositive:.1%}",
-        "–" if row.seconds is None else f"{row.seconds * 1e3:.1f}",
+        "–" if row.total_seconds is None else f"{row.total_seconds * 1e3:.1f}",
         "" if same is None else _whole(same.features),
         "" if same is None else _short(same.error),
     ]
@@ -97,8 +98,8 @@ def _title(comparison: Comparison) -> str:
         f"{counted(len(comparison.heads), 'head')} ({comparison.data}), {counted(comparison.draws, 'draw')}, seed {comparison.seed}. "
         f"Errors are relative, of the whole output: median over draws, then over heads. kMAC: thousands of multiply-adds per query.\n"
         f"raw: queries and keys as trained; unit: pre-scaled to length 1; released: times d^(-1/4) too. Skill: 1 - error / that of the "
-        f"better mean of the values. Times are of {comparison.timed}. Same cost: the width at which a method takes, on that head, no more than the random "
-        f"Maclaurin map takes at {comparison.middle}."
+        f"better mean of the values. ms: with the fit, of {comparison.timed}. Same cost: the width at which a method takes, on each head, no more than the random "
+        f"Maclaurin map takes at {comparison.middle}; kMAC count all that is made for a head. * beyond the paper."
     )
 
 
@@ -125,7 +126,19 @@ def _notes(comparison: Comparison) -> list[str]:
         lines.append(
             f"{name}: undefined on {len(undefined)} of {counted(len(comparison.heads), 'head')}; {worst.undefined}"
         )
-    return [*lines, *comparison.remarks(), f"Intervals: {comparison.inequality}."]
+    return [
+        *_ratios(comparison),
+        *comparison.failures(),
+        *lines,
+        *comparison.remarks(),
+        f"Intervals: {comparison.inequality}.",
+    ]
+
+
+def _ratios(comparison: Comparison) -> list[str]:
+    """Return the ratios worth quoting, as lines of a table."""
+    rows = ratio_rows(comparison.ratios())
+    return [*columns([list(RATIO_COLUMNS), *rows]), ""] if rows else []
 
 
 def _error(row: Row) -> float:

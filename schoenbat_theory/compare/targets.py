@@ -17,10 +17,12 @@ from schoenbat_theory.attention.inputs import blocks
 from schoenbat_theory.compare import costs
 from schoenbat_theory.compare.results import Target
 from schoenbat_theory.kernels import get_kernel
+from schoenbat_theory.sampling import stream
 from schoenbat_theory.scaling import pre_scale_named
 
-__all__ = ["Problem", "addresses", "given_heads", "problem", "relative_error", "stacked"]
+__all__ = ["Problem", "addresses", "given_heads", "isotropic", "problem", "relative_error", "stacked"]
 
+ISOTROPIC = (2048, 32)  # tokens, entries of each
 ROWS = 512  # queries whose inner products are looked at together
 Pair = tuple[np.ndarray, np.ndarray]
 
@@ -68,14 +70,21 @@ def given_heads(q: Any, k: Any, v: Any) -> tuple[Head, ...]:
     return heads
 
 
+def isotropic(seed: int) -> Head:
+    """Return a head of `ISOTROPIC` queries and keys drawn uniformly from the unit sphere, and of normal values."""
+    q, k, v = stream(seed, "compare", "isotropic").normal(size=(3, *ISOTROPIC))
+    q, k = (x / np.linalg.norm(x, axis=-1, keepdims=True) for x in (q, k))
+    return Head("random unit vectors", q, k, v)
+
+
 def stacked(heads: Sequence[Head]) -> tuple[np.ndarray, ...]:
     """Return q, k, v of heads of one shape, as `given_heads` takes them."""
     return tuple(np.stack([getattr(head, name) for head in heads]) for name in "qkv")
 
 
 def addresses(kernels: tuple[str, ...]) -> list[tuple[str, str]]:
-    """Return setting and kernel of every target of a head."""
-    return [(setting, name) for setting in _SCALED for name in (kernels if setting != "gaussian" else ["gaussian"])]
+    """Return setting and kernel of every target of a head as an encoder has it."""
+    return [(setting, name) for setting in HEADS for name in (kernels if setting != "gaussian" else ["gaussian"])]
 
 
 def problem(setting: str, kernel: str, head: Head) -> Problem:
@@ -129,4 +138,10 @@ def _shrunk(q: np.ndarray, k: np.ndarray) -> Pair:
     return q * factor, k * factor
 
 
-_SCALED: dict[str, Callable[[Head], Pair]] = {"raw": _raw, "unit": _pre_scaled, "released": _released, "gaussian": _raw}
+def _as_drawn(head: Head) -> Pair:
+    return head.q, head.k
+
+
+HEADS = ("raw", "unit", "released", "gaussian")  # settings that are made of the heads given
+_SCALED: dict[str, Callable[[Head], Pair]] = dict(zip(HEADS, (_raw, _pre_scaled, _released, _raw), strict=True))
+_SCALED["isotropic"] = _as_drawn

@@ -10,13 +10,14 @@ from schoenbat_theory.features.exponential_draw import POSITIVE_FORMAT, Positive
 from schoenbat_theory.features.fourier_draw import FOURIER_FORMAT, FourierDraw, read_fourier
 from schoenbat_theory.features.joined import JOINED_FORMAT, JoinedDraw, read_joined
 from schoenbat_theory.features.landmarks_draw import LANDMARKS_FORMAT, LandmarkDraw, read_landmarks
+from schoenbat_theory.features.optimized_draw import OPTIMIZED_FORMAT, OptimizedDraw, read_optimized
 from schoenbat_theory.features.sketch_draw import SKETCH_FORMAT, SketchDraw, read_sketch
 from schoenbat_theory.features.taylor import TAYLOR_FORMAT, TaylorDraw, read_taylor
 from schoenbat_theory.files import read_npz
 
 __all__ = ["Draw", "load_draw"]
 
-Draw = MaclaurinDraw | JoinedDraw | SketchDraw | PositiveDraw | FourierDraw | LandmarkDraw | TaylorDraw
+Draw = MaclaurinDraw | JoinedDraw | SketchDraw | PositiveDraw | FourierDraw | LandmarkDraw | TaylorDraw | OptimizedDraw
 
 
 def load_draw(path: str | os.PathLike[str]) -> Draw:
@@ -39,6 +40,7 @@ def load_draw(path: str | os.PathLike[str]) -> Draw:
         FOURIER_FORMAT: read_fourier,
         LANDMARKS_FORMAT: read_landmarks,
         TAYLOR_FORMAT: read_taylor,
+        str(OPTIMIZED_FORMAT): read_optimized,
     }
     found = str(read_npz(path, ("format",))["format"])
     if found not in readers:

@@ -8,6 +8,7 @@
     bars        several numbers per name, as dots on one line
     contest     errors of many methods against what they spend, with their names beside them
     dots        several numbers per line, panel under panel
+    ranking     methods in the order of their errors, with their numbers beside them
 
 This package alone imports matplotlib. It uses `Figure` without pyplot, so there is no window and no
 global state; text is set in Unicode, not in mathtext, so a reader's ``$`` is a dollar sign.
@@ -17,6 +18,7 @@ from schoenbat_theory.plots.charts import plot_bars, plot_rate, plot_sequence, p
 from schoenbat_theory.plots.contest import plot_contest
 from schoenbat_theory.plots.curves import plot_curves
 from schoenbat_theory.plots.dots import plot_dots
+from schoenbat_theory.plots.ranking import plot_ranking
 from schoenbat_theory.plots.vector import READING, Drawing, draw, plot, reading, svg
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "plot_contest",
     "plot_curves",
     "plot_dots",
+    "plot_ranking",
     "plot_rate",
     "plot_sequence",
     "plot_tail",

@@ -26,7 +26,7 @@ from schoenbat_theory.plots.style import (
 )
 from schoenbat_theory.propositions import Evidence
 
-__all__ = ["plot_contest", "spread_apart"]
+__all__ = ["looks", "plot_contest", "spread_apart"]
 
 COLORS = (
     "#0072B2",
@@ -60,18 +60,18 @@ def plot_contest(evidence: Evidence, *, ax: Sequence[Axes] | None = None) -> Axe
     'log'
     """
     f = figure_data(evidence.figure, "panels", "families")
-    panels, looks = f["panels"], _looks(f["families"])
+    panels, styles = f["panels"], looks(f["families"])
     with matplotlib.rc_context(STYLE):
         axes = _canvas(panels) if ax is None else list(ax)
         for one, panel in zip(axes, panels, strict=True):
-            _draw(one, panel, looks)
+            _draw(one, panel, styles)
         axes[0].set_ylabel("relative error")
         _scale(axes, bool(f.get("shared")))
         for one, panel in zip(axes, panels, strict=True):
             _shade(one, panel)
         for one, panel in zip(axes, panels, strict=True):
             if panel["names"]:
-                _name(one, panel, looks)
+                _name(one, panel, styles)
         return axes[0]
 
 
@@ -93,7 +93,7 @@ def _canvas(panels: Sequence[Mapping[str, Any]]) -> list[Axes]:
     most = max(len(panel["series"]) + len(panel["levels"]) for panel in panels)
     figure = HouseFigure((7.3, max(3.0, 0.75 + most * LINE / 72 * 1.12)))
     named = [bool(panel["names"]) for panel in panels]
-    room = 0.278  # of the width, for one column of names
+    room = 0.302  # of the width, for one column of names
     gap = 0.03 if sum(named) < 2 else 0.05
     width = (0.995 - 0.085 - room * sum(named) - gap * (len(panels) - 1)) / len(panels)
     left, axes = 0.085, list[Axes]()
@@ -104,7 +104,7 @@ def _canvas(panels: Sequence[Mapping[str, Any]]) -> list[Axes]:
     return axes
 
 
-def _looks(families: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+def looks(families: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     """Return label -> (mark, colour): a colour per family, a mark per method within it."""
     found: dict[str, list[str]] = {}
     for label, family in families.items():
@@ -116,7 +116,7 @@ def _looks(families: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     }
 
 
-def _draw(ax: Axes, panel: Mapping[str, Any], looks: Mapping[str, tuple[str, str]]) -> None:
+def _draw(ax: Axes, panel: Mapping[str, Any], styles: Mapping[str, tuple[str, str]]) -> None:
     ax.set(xscale="log", yscale="log", xlabel=words(panel["x_label"], 60))
     ax.set_title(words(panel["title"], 60), loc="left")
     levels = [float(level) for level in panel["levels"].values()]
@@ -132,7 +132,7 @@ def _draw(ax: Axes, panel: Mapping[str, Any], looks: Mapping[str, tuple[str, str
         }
         ax.annotate(words(label), (float(x), 1), (0, 2), fontsize=7.5, color=GREY, **above)
     for label, one in panel["series"].items():
-        (x, y), (mark, color) = _points(one), looks[label]
+        (x, y), (mark, color) = _points(one), styles[label]
         strong = bool(one["strong"])
         if strong and len(x) > 1:
             lower, upper = (numbers([math.nan if v is None else v for v in one[key]]) for key in ("lower", "upper"))
@@ -182,7 +182,7 @@ def _shade(ax: Axes, panel: Mapping[str, Any]) -> None:
     ax.set_ylim(low, high)
 
 
-def _name(ax: Axes, panel: Mapping[str, Any], looks: Mapping[str, tuple[str, str]]) -> None:
+def _name(ax: Axes, panel: Mapping[str, Any], styles: Mapping[str, tuple[str, str]]) -> None:
     """Write the names in a column right of ``ax``, each beside its last error, with its mark and a thin line to it."""
     right = ax.get_xlim()[1]
     ends = [
@@ -197,7 +197,7 @@ def _name(ax: Axes, panel: Mapping[str, Any], looks: Mapping[str, tuple[str, str
     height_in_points, width_in_points = (size * 72 / ax.figure.dpi for size in (ax.bbox.height, ax.bbox.width))
     places = spread_apart(heights, LINE / height_in_points, 0.0, 0.98)
     for (label, x, y), height, place in zip(ends, heights, places, strict=True):
-        mark, color = looks.get(label, ("", INK))
+        mark, color = styles.get(label, ("", INK))
         strong = label in panel["series"] and bool(panel["series"][label]["strong"])
         if label in panel["series"] and x < right:
             ax.plot([x, right], [y, y], ls=":", lw=0.7, color=color, zorder=1)

@@ -19,6 +19,7 @@ from schoenbat_theory.plots.charts import plot_bars, plot_rate, plot_sequence, p
 from schoenbat_theory.plots.contest import plot_contest
 from schoenbat_theory.plots.curves import plot_curves
 from schoenbat_theory.plots.dots import plot_dots
+from schoenbat_theory.plots.ranking import plot_ranking
 from schoenbat_theory.plots.style import STYLE, readable
 from schoenbat_theory.propositions import Evidence
 
@@ -33,6 +34,7 @@ READING = {  # one sentence on how to read each kind
     "bars": "One line per name: compare the marks along it.",
     "contest": "Error against what is spent, one line per method with its name beside it; dashed levels know nothing of the query.",
     "dots": "One dot per number, the stroke their median.",
+    "ranking": "One line per method, best first: the mark is the median, the thick stroke the draws, the thin one the heads.",
 }
 
 PLOTS: dict[Any, Callable[..., Axes]] = {
@@ -44,6 +46,7 @@ PLOTS: dict[Any, Callable[..., Axes]] = {
     "bars": plot_bars,
     "contest": plot_contest,
     "dots": plot_dots,
+    "ranking": plot_ranking,
 }
 
 

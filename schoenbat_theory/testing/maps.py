@@ -301,6 +301,22 @@ def merged_features_have_the_same_inner_products(case: _Case) -> Finding:
     return agree(merged @ merged.T, full @ full.T, bound, f"{merged.shape[-1]} of {full.shape[-1]} features")
 
 
+def queries_have_features_like_those_of_keys(case: _Case) -> Finding:
+    """phi.queries(x) has the shape and kind of phi(x), is finite at rows of any length, and treats rows apart."""
+    phi, x = case.phi, case.x
+    if not hasattr(phi, "queries"):
+        return holds("queries are mapped as keys are")
+    far = np.concatenate([x, 100 * x])
+    moved = case.asarray(far)
+    out = phi.queries(moved)
+    alone = np.concatenate([_host(phi.queries(case.asarray(far[i : i + 1]))) for i in range(len(far))])
+    complaint = same_kind(out, moved)
+    if complaint or tuple(out.shape) != (len(far), int(case.law.n_features)):
+        return Finding("fails", note=complaint or f"shape {tuple(out.shape)} for {far.shape}")
+    largest = float(np.max(np.abs(alone)))
+    return agree(out, alone, 2 * (case.dim + out.shape[-1]) * unit(np.float64) * largest, "each row alone")
+
+
 def scaled_features_are_the_features(case: _Case) -> Finding:
     """(features, log_scale) = phi.scaled(x) satisfies features exp(log_scale) = phi(x)."""
     phi = case.phi
@@ -339,6 +355,7 @@ MAP_LAWS: tuple[Callable[[_Case], Finding], ...] = (
     second_moment_is_variance_plus_mean_squared,
     mean_compared_with_target,
     merged_features_have_the_same_inner_products,
+    queries_have_features_like_those_of_keys,
     scaled_features_are_the_features,
     a_saved_draw_is_the_same_map,
 )

@@ -1,0 +1,155 @@
+"""Softmax attention of four real heads: pre-scaled, where first order is enough, and raw, where it is not.
+
+Heads are independent, so methods here attend with one head on each core, BLAS on one thread. Pre-scaling, fits and
+choices are inside the time; only the draws of the random map are not.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+import schoenbat_theory as st
+from schoenbat_theory.arrays import Array
+from schoenbat_theory.benchmark.peers import torch_attentions
+from schoenbat_theory.benchmark.problem import FULL, Inputs, Method, Scene, double, draw_tokens, no_draw, seed, single
+
+__all__ = ["LOCAL", "PRE_SCALED"]
+
+WIDTH = 256
+BOTH, LAYER_2, LAYER_5 = (0, 1, 4, 5), (0, 1, 2, 3), (4, 5, 6, 7)  # of the shipped heads
+Attend = Callable[[Array, Array, Array, Any], Array]  # q, k, v (n, d), (n, d), (n, e) and what was made of one head
+CORES = os.cpu_count() or 1
+
+
+def _inputs(n: int, rng: np.random.Generator, heads: Iterable[int], root: float) -> Inputs:
+    """Return q, k, v (heads, n, d): queries and keys divided by d**root."""
+    q, k, v = (np.stack(some) for some in zip(*(draw_tokens(n, rng, head) for head in heads), strict=True))
+    return single(q=q / q.shape[-1] ** root, k=k / k.shape[-1] ** root, v=v)
+
+
+def _target(inputs: Inputs, rows: np.ndarray, causal: bool, scaled: Callable[[Array], Array]) -> tuple[Array, Array]:
+    del causal
+    q, k, v = double(inputs, "q", "k", "v")
+    q, k = scaled(q)[..., rows, :], scaled(k)
+    exact, blind = (st.kernel_attention(one, k, v, "exp") for one in (q, 0 * q))
+    return exact, blind
+
+
+def _each_head(inputs: Inputs, made: Any, attend: Attend) -> Array:
+    """Attend with every head on a thread of its own, as many at a time as there are cores."""
+    q, k, v = (inputs[name] for name in "qkv")
+    out = np.empty((*q.shape[:-1], v.shape[-1]), dtype=v.dtype)
+
+    def one(head: int) -> None:
+        out[head] = attend(q[head], k[head], v[head], None if made is None else made[head])
+
+    with ThreadPoolExecutor(CORES) as pool:
+        list(pool.map(one, range(len(q))))
+    return out
+
+
+def _method(
+    name: str,
+    attend: Attend,
+    scaled: Callable[[Array], Array],
+    make: Callable[[Inputs, np.random.Generator], Any] = no_draw,
+    **rest: Any,
+) -> Method:
+    """Return a method that scales queries and keys of each head and attends."""
+
+    def run(inputs: Inputs, made: Any) -> Array:
+        return _each_head(inputs, made, lambda q, k, v, of_head: attend(scaled(q), scaled(k), v, of_head))
+
+    return Method(name, run, make, **rest)
+
+
+def _exact(q: Array, k: Array, v: Array, made: Any) -> Array:
+    return st.kernel_attention(q, k, v, "exp")
+
+
+def _first_order(q: Array, k: Array, v: Array, made: Any) -> Array:
+    return st.first_order_attention(q, k, v)
+
+
+def _local(q: Array, k: Array, v: Array, made: Any) -> Array:
+    return st.local_attention(q, k, v)
+
+
+def _random(q: Array, k: Array, v: Array, made: Any) -> Array:
+    return st.feature_attention(q, k, v, made)
+
+
+def _optimized(q: Array, k: Array, v: Array, made: Any) -> Array:
+    q, k, weights = st.recenter(q, k)
+    phi = st.OptimizedMaclaurin("exp", WIDTH).fit(q, k, weights).draw(q.shape[-1], made)
+    return st.feature_attention(q, k, v, phi, key_log_weights=weights)
+
+
+def _draws(inputs: Inputs, rng: np.random.Generator) -> list[Any]:
+    law = st.RandomMaclaurin("exp", WIDTH)
+    return [law.draw(inputs["width"], rng) for _ in inputs["q"]]
+
+
+def _seeds(inputs: Inputs, rng: np.random.Generator) -> list[int]:
+    return [seed(inputs, rng) for _ in inputs["q"]]
+
+
+def _unit(x: Array) -> Array:
+    return st.pre_scale(x)
+
+
+def _released(x: Array) -> Array:
+    """Pre-scaled and divided by d^(1/4), as the released code takes queries and keys."""
+    out = st.pre_scale(x)
+    out *= x.shape[-1] ** -0.25
+    return out
+
+
+def _as_given(x: Array) -> Array:
+    return x
+
+
+def _pre_scaled(name: str, scaled: Callable[[Array], Array], root: float) -> Scene:
+    """Return the scene of two heads of layer 2 and two of layer 5; ``root``: queries and keys are divided by d**root too."""
+    width = st.shipped_heads()[0].q.shape[-1]
+    return Scene(
+        name,
+        functools.partial(_inputs, heads=BOTH, root=0.0),
+        functools.partial(_target, scaled=scaled),
+        [
+            _method("first order, recentred", _first_order, scaled, size=1 + width),
+            _method("optimized Maclaurin, recentred", _optimized, scaled, _seeds, size=WIDTH),
+            _method("random Maclaurin", _random, scaled, _draws, size=WIDTH),
+            _method("exact attention", _exact, scaled),
+            *torch_attentions(width ** (-2 * root), pre_scaled=True),
+        ],
+        {n: repeats for n, repeats in FULL.items() if n >= 1024},
+        heads=BOTH,
+        parallel=True,
+    )
+
+
+def _raw(name: str, heads: tuple[int, ...]) -> Scene:
+    return Scene(
+        name,
+        functools.partial(_inputs, heads=heads, root=0.25),
+        functools.partial(_target, scaled=_as_given),
+        [
+            _method("local expansions", _local, _as_given, size=lambda n: st.LocalBudget.for_length(n, n).clusters),
+            _method("exact attention", _exact, _as_given),
+            *torch_attentions(1.0, pre_scaled=False),
+        ],
+        {n: FULL[n] for n in (512, 1024, 4096, 16384)},
+        heads=heads,
+        parallel=True,
+    )
+
+
+PRE_SCALED = (_pre_scaled("pre-scaled", _unit, 0.0), _pre_scaled("pre-scaled-released", _released, 0.25))
+LOCAL = (_raw("local-sharp", LAYER_2), _raw("local-moderate", LAYER_5))

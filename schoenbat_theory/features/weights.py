@@ -1,0 +1,69 @@
+"""Weights of keys: logarithms, masks, and what they come to once they sum to 1."""
+
+from __future__ import annotations
+
+from schoenbat_theory.arrays import Array, broadcast_shapes, check_floating, check_mask, device_of, namespace
+
+__all__ = ["hide", "key_weights", "normalised", "top_off"]
+
+
+def key_weights(
+    like: Array, m: int, lead: tuple[int, ...], key_mask: Array | None, key_log_weights: Array | None
+) -> Array | None:
+    """Return log-weights (..., m), -inf where a key is masked, or ``None`` if every key counts alike.
+
+    Their leading axes must broadcast with ``lead``, those of queries, keys and values.
+    """
+    xp = namespace(like)
+    log_weights, shapes = None, {"arrays": lead}
+    if key_log_weights is not None:
+        check_floating(k=like, key_log_weights=key_log_weights)
+        if key_log_weights.ndim < 1 or key_log_weights.shape[-1] != m:
+            raise ValueError(f"key_log_weights: expected (..., {m}), found {tuple(key_log_weights.shape)}")
+        if bool(xp.any(xp.isnan(key_log_weights) | (key_log_weights == xp.inf))):
+            raise ValueError("key_log_weights: expected finite numbers or -inf, found NaN or +inf")
+        log_weights = key_log_weights
+        shapes["key_log_weights"] = tuple(key_log_weights.shape[:-1])
+    if key_mask is not None:
+        check_mask("key_mask", key_mask, like, m)
+        shapes["key_mask"] = tuple(key_mask.shape[:-1])
+    broadcast_shapes(**shapes)
+    if key_mask is not None:
+        zero = xp.zeros((), dtype=like.dtype, device=device_of(like))
+        log_weights = xp.where(key_mask, zero if log_weights is None else log_weights, zero - xp.inf)
+    return log_weights
+
+
+def hide(x: Array, log_weights: Array | None) -> Array:
+    """Return rows of ``x`` (..., m, d) with those of weight zero replaced by zeros, whatever they held."""
+    if log_weights is None:
+        return x
+    xp = namespace(x)
+    return xp.where((log_weights > -xp.inf)[..., None], x, xp.zeros_like(x))
+
+
+def top_off(log_weights: Array) -> Array:
+    """Return log-weights (..., m) less the largest of each row, so that it is 0; rows of -inf stay as they are.
+
+    >>> import numpy as np
+    >>> top_off(np.array([1e308, 1e308, -np.inf])).tolist()
+    [0.0, 0.0, -inf]
+    """
+    xp = namespace(log_weights)
+    if log_weights.shape[-1] == 0:
+        return log_weights
+    top = xp.max(log_weights, axis=-1, keepdims=True)
+    return log_weights - xp.where(top > -xp.inf, top, xp.zeros_like(top))
+
+
+def normalised(log_weights: Array) -> Array:
+    """Return exp(log_weights) / their sum, (..., m); zeros in a row of -inf.
+
+    >>> import numpy as np
+    >>> normalised(np.array([1e308, 1e308, -np.inf])).tolist()
+    [0.5, 0.5, 0.0]
+    """
+    xp = namespace(log_weights)
+    weights = xp.exp(top_off(log_weights))
+    total = xp.sum(weights, axis=-1, keepdims=True)
+    return weights / xp.where(total > 0, total, xp.ones_like(total))
