@@ -14,7 +14,7 @@ with D_n independent Rademacher features of degree n, V = E <w,x>^2 <w,y>^2 (P03
 The degree 0 has v_0 = 0: one feature is exact, more are wasted. So have all degrees where V = t^2.
 
 Source: Wacker, Kanagawa & Filippone (2024; abstract and released code seen) choose counts greedily. (1) is Neyman's
-allocation of strata, from memory; (2), (3) and the sandwich are derived here.
+allocation of strata (1934, from memory); (2), (3) and the sandwich are derived here.
 
 Proof. (1) Cauchy-Schwarz: (sum sqrt c_n)^2 <= (sum c_n / D_n) (sum D_n). (2) Gains of one degree fall. Any counts
 take from each degree its first gains; of all sets of D - P gains the greedy one is the largest that there is. At
@@ -288,5 +288,5 @@ P22 = st.Proposition(
         on_activations,
     ],
     mutants=[root_forgotten, no_price_for_integers, degrees_cost_nothing, means_not_subtracted],
-    cites=("wacker2024improved", "kar2012random"),
+    cites=("wacker2024improved", "kar2012random", "neyman1934two"),
 )

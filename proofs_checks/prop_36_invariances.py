@@ -10,7 +10,8 @@ give the same output. A change of basis alone keeps <q, k>, hence attention with
 
 Hypotheses: B is invertible; for the shifts the kernel is exp(t): with another kernel they give another attention.
 
-Source: derived here; not in the sources seen. That a common vector may be taken off all keys is common knowledge.
+Source: derived here; not in the sources seen. That a common vector may be taken off all keys is common knowledge, and the basis of
+`balance` is that of balanced realisations (Moore, 1981, from memory).
 
 Idea of proof: <q, k> = <q - c, k - m> + <c, k> + <q, m> - <c, m>, and <B x, B^-T y> = <x, y>.
 
@@ -173,6 +174,7 @@ P36 = st.Proposition(
     hypotheses=("$B$ is invertible", "for the shifts, the kernel is $e^t$"),
     source="derived here; not in the sources seen",
     expected="consistent",
+    cites=("schoenbat_theory2026", "moore1981principal"),
     checks=[exponents_on_integers, attention_recentred, attention_balanced, real_heads],
     mutants=[
         one_basis_for_both_sides,

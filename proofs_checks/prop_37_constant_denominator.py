@@ -212,6 +212,7 @@ P37 = st.Proposition(
     ),
     source="derived here; not in the sources seen",
     expected="consistent",
+    cites=("schoenbat_theory2026",),
     checks=[weighted_mean, plain_mean_has_a_zero, gaussian_moments, gaussian_keys, real_heads],
     mutants=[plain_mean, no_shift, moments_of_a_sign, two_keys],
 )

@@ -19,7 +19,7 @@ least predicted error of its candidates is never predicted to be worse than any 
 nothing is random, that is its error.
 
 Hypotheses: delta < 1 for the second statement. For the third that the fit looks at all tokens (no more than 128 of each),
-and that its clipping is not active.
+and that it trusts the denominators of the truncation: of exp and recentred keys those of at least half of a_0.
 
 Source: none seen; the moment for y_j = y_l and r = 0 is in Wacker, Ohana & Filippone (2023), Table 1.
 
@@ -293,7 +293,7 @@ P40 = st.Proposition(
     r"\frac{\mathrm{Var}}{(1-\delta)^2}$ for a row of attention, and the fitted map is never predicted to be worse than a truncation of its width.",
     hypotheses=(
         r"$|S - \mathbb{E} S| \le \delta\, \mathbb{E} S$ with $\delta < 1$, for the bounds",
-        "the fit samples nothing and clips nothing, for the truncations to be compared by their errors",
+        "the fit samples nothing and trusts a truncation's denominators, for both to be compared by their errors",
     ),
     source="not in the sources seen; the moment of one level for one key in Wacker, Ohana & Filippone (2023), Table 1 (seen)",
     expected="consistent",

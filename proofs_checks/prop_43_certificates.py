@@ -17,15 +17,17 @@ floor z sqrt(2 (1 - s/N) / s) and the refusals, covers in at least 95 % of the s
     even e = 1;   squares of normal numbers Q((1 + p)/2)^2;   exponential -log(1 - p);   log-normal exp(Q(p));
     a power law (1 - p)^(-1/2), of infinite variance as n grows;   one row in four errs by 1, the others by 1/1000
 
-A refusal covers; it is rare here, most frequent, one in 17, under the power law.
+A refusal covers; it is rare here, most frequent, one in 16, under the power law. Of the intervals that are given 96 % or more
+cover in each; counted as misses, refusals leave 94 % under the power law (40,000 samples).
 
 Hypotheses: which rows are taken with certainty must not depend on errors that are not known yet: not on S. No few rows hold most of
 the sum. Without that it fails, and must fail (P44): of two-valued populations with 16 bad rows of 512 it covers 79 %, and
 where one row holds nearly everything it is certified, and wrong, with probability 1 - s/N exactly.
 
-Source: unbiasedness and variances of sampling without replacement are textbook (Cochran, from memory), the t interval after
-the delta method common practice; degrees of freedom by kurtosis follow Satterthwaite (from memory); floor, certain rows and
-refusals are not in the sources seen. The populations are ours: real row errors are neither worse nor better by any theorem.
+Source: unbiasedness and variances of sampling without replacement are textbook (Cochran, 1977, from memory), the t interval
+after the delta method common practice; degrees of freedom by kurtosis follow Satterthwaite (1946, from memory), the share that
+refuses is the critical value of Cochran's test (1941, from memory); floor and certain rows are not in the sources seen. The
+populations are ours: real row errors are neither worse nor better by any theorem.
 
 Idea of proof of the moments: each of the N others is in S with probability s/N, each pair with s (s - 1) / (N (N - 1)).
 
@@ -281,6 +283,7 @@ def it_fails_for_few_bad_rows(cell: st.Cell) -> st.Evidence:
             "plot": "curves",
             "x": bad,
             "series": {name: [float(x) for x in rates] for name, rates in missed.items()},
+            "title": "where few rows hold nearly all of the error, intervals miss",
             "x_label": f"bad rows of {N_ROWS}, {DRAWN} looked at",
             "y_label": "share of intervals that miss",
             "log_x": True,
@@ -320,7 +323,7 @@ P43 = st.Proposition(
     source="common practice after the delta method (textbooks from memory)",
     expected="refuted",
     checks=[t_interval_of_few_bad_rows, t_interval_of_a_power_law],
-    cites=("oehlert1992",),
+    cites=("oehlert1992", "cochran1977sampling"),
 )
 
 P43R = st.Proposition(
@@ -336,6 +339,7 @@ P43R = st.Proposition(
     ),
     source="moments: textbook (from memory); floor and refusals: not in the sources seen",
     expected="consistent",
+    cites=("cochran1977sampling", "cochran1941distribution", "satterthwaite1946approximate"),
     checks=[
         moments_of_both_sums,
         the_library_computes_it,

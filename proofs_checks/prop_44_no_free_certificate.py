@@ -8,12 +8,12 @@ whatever the e_i. Where all rows looked at err by a, it contains both a and a + 
 
 so that its expected length is at least (B - a)/n sum_(b >= 1) max(0, p_b - 2 alpha). As p_b is about (1 - m/n)^b, that is of
 the order of (B - a) / m, in units of the largest error that is possible, whatever the rows looked at show. A single bad
-row, b = 1, is missed with probability 1 - m/n exactly, whatever the procedure.
+row, b = 1, placed at random, is missed with probability 1 - m/n exactly, whatever the procedure.
 
 Hypotheses: nothing but the bound B is known of rows that were not looked at. Certificates assume more: that rows which were
 drawn show the spread of the others (P43R). Then they are narrower, and can be wrong.
 
-Source: Le Cam's comparison of two populations, from memory; in this form not in the sources seen.
+Source: Le Cam's comparison of two populations (1973, from memory); in this form not in the sources seen.
 
 Proof. Population A: all e_i = a. Population G, for a set G of b rows: those err by B. Until a row of G is looked at the two
 show the same, so the procedure does the same: the rows J that it looks at on A miss G, for G uniform over all sets of b
@@ -219,6 +219,7 @@ P44 = st.Proposition(
     hypotheses=("nothing is known of rows that were not looked at, but that they err by at most $B$",),
     source="comparison of two populations after Le Cam, from memory; not in the sources seen",
     expected="proved",
+    cites=("schoenbat_theory2026", "lecam1973convergence"),
     checks=[
         how_often_bad_rows_are_missed,
         one_bad_row,

@@ -371,6 +371,7 @@ P45 = st.Proposition(
     hypotheses=(r"$\sum_j w_j y_j = 0$",),
     source="a rule of thumb of this project; not in the literature that we know",
     expected="refuted",
+    cites=("schoenbat_theory2026",),
     checks=[output_of_second_order, output_of_order_zero],
     mutants=[any_multiple_of_it],
 )
@@ -383,6 +384,7 @@ P45R = st.Proposition(
     hypotheses=(r"$\sum_j w_j y_j = 0$",),
     source="derived here; not in the literature that we know",
     expected="consistent",
+    cites=("schoenbat_theory2026",),
     checks=[
         leading_coefficient,
         all_coefficients_are_cumulants,

@@ -13,7 +13,7 @@ with t -> b t, b >= 0: it is convex in b and flat at 0.
 
 Hypotheses: the keys are recentred, else A may be negative and the bound false; finitely many keys.
 
-Source: derived here; the second bound is Pinsker's inequality (textbook, from memory). Not in the literature that we know.
+Source: derived here; the second bound is Pinsker's inequality (Cover and Thomas, 2006, from memory). Not in the literature that we know.
 
 Idea of proof. g(b) = sum_j w_j e^(b t_j) v_j / sum_j w_j e^(b t_j) has g(0) = v_w, g'(0) = E_w[(v - v_w) t] and g''(b) = E_b[(v - v_b)(t - t_b)^2]
 under tilted weights, so ||g''(b)|| <= Delta Var_b t = Delta L''(b), where L(b) = log E_w e^(b t). Taylor's theorem with its integral gives
@@ -220,7 +220,7 @@ def on_heads(cell: st.Cell) -> list[st.Evidence]:
                 curves[name].append(value)
         peak = int(np.argmax(curves["spread s"]))
         figure: dict[str, Any] = {
-            "plot": "curves", "x": BETAS.tolist(), "series": curves, "x_label": "inverse temperature β", "y_label": "32 rows of a head",
+            "plot": "curves", "title": "what a spread and a divergence say of a sharp head", "x": BETAS.tolist(), "series": curves, "x_label": "inverse temperature β", "y_label": "32 rows of a head",
             "log_x": True, "log_y": True, "caption": f"Spread, divergence and error of {head.name}; c is the mean query.",
         }  # fmt: skip
         note = f"largest spread {curves['spread s'][peak]:.2f} at beta = {BETAS[peak]:g}; at beta = 8 it is {curves['spread s'][-1]:.2f}"
@@ -254,6 +254,7 @@ P46 = st.Proposition(
     hypotheses=(r"$\sum_j w_j y_j = 0$",),
     source="a rule of thumb of this project; not in the literature that we know",
     expected="refuted",
+    cites=("schoenbat_theory2026",),
     checks=[weights_collapse],
     mutants=[a_thousand_times_as_much],
 )
@@ -266,6 +267,7 @@ P46R = st.Proposition(
     hypotheses=(r"$\sum_j w_j y_j = 0$",),
     source="derived here; the second is Pinsker's inequality (textbook, from memory)",
     expected="consistent",
+    cites=("schoenbat_theory2026", "cover2006elements"),
     checks=[bound_in_rational_numbers, divergence_by_power_series, search, control_of_two_keys, on_heads],
     mutants=[nine_tenths_of_the_divergence, half_of_pinsker, keys_as_they_are],
 )

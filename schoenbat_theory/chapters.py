@@ -6,10 +6,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from schoenbat_theory.markup import short, span
 from schoenbat_theory.propositions import Evidence
 from schoenbat_theory.results import Outcome, Report
 from schoenbat_theory.systems import SYSTEMS, Picture, Sentence, System
-from schoenbat_theory.timings import Timing, Timings, installed_timings, notes_of, short, since, span, title_of
+from schoenbat_theory.timings import Timing, Timings, installed_timings, notes_of, since, title_of
 
 __all__ = ["Chapter", "chapters", "compare", "family", "held_by", "informed", "undrawn"]
 
@@ -37,16 +38,19 @@ def chapters(report: Report) -> list[Chapter]:
     >>> [chapter.system.title for chapter in chapters(st.verify("P16", workers=1))]
     ['SchoenbAt']
     """
-    try:
-        timings = installed_timings() or Timings({}, ())
-    except (OSError, ValueError):  # a damaged record must not cost the report
-        timings = Timings({}, ())
     found = []
     for system in SYSTEMS:
         outcomes = [one for one in report.outcomes if family(one.proposition.id) in system.propositions]
         if outcomes:
-            found.append(_chapter(system, outcomes, timings))
+            found.append(_chapter(system, outcomes, _recorded(system.record)))
     return found
+
+
+def _recorded(name: str) -> Timings:
+    try:
+        return installed_timings(name) or Timings({}, ())
+    except (OSError, ValueError):  # a damaged record must not cost the report
+        return Timings({}, ())
 
 
 def _chapter(system: System, outcomes: list[Outcome], timings: Timings) -> Chapter:

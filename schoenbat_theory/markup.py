@@ -8,7 +8,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 
-__all__ = ["decimal", "encode_ascii", "inline_math", "plain", "superscript", "table"]
+__all__ = ["decimal", "encode_ascii", "inline_math", "plain", "short", "span", "superscript", "table"]
 
 MATHML_ATTRIBUTES = {  # the presentational ones that formulas need; HTML knows <math> without xmlns
     "accent", "columnalign", "columnspacing", "depth", "display", "displaystyle", "fence", "form", "height", "linethickness",
@@ -94,6 +94,25 @@ def decimal(x: float | None, width: float | None = None) -> str:
     if not width and "." in text:
         text = text.rstrip("0").rstrip(".")
     return text.replace("-", "−") + power
+
+
+def short(x: float) -> str:
+    """Return ``x`` for a sentence: whole below ten million, else to three digits.
+
+    >>> short(0.12345), short(52.0), short(12882851024755.0)
+    ('0.123', '52', '1.29 × 10¹³')
+    """
+    return decimal(x, None if float(x).is_integer() and abs(x) < 1e7 else x / 10)
+
+
+def span(values: Iterable[float]) -> str:
+    """Return the range of ``values`` for a sentence.
+
+    >>> span([9, 3, 7]), span([0.12345])
+    ('3 to 9', '0.123')
+    """
+    found = sorted(values)
+    return " to ".join(dict.fromkeys(short(end) for end in (found[0], found[-1])))
 
 
 def superscript(n: int) -> str:

@@ -15,12 +15,11 @@ from typing import Any, TypeVar
 import numpy as np
 
 from schoenbat_theory.files import slug, write_whole
-from schoenbat_theory.markup import decimal
+from schoenbat_theory.markup import short, span
 from schoenbat_theory.propositions import Evidence, observe
 
 __all__ = [
-    "RECORD", "Timing", "Timings", "installed_timings", "notes_of", "peak_of", "read_timings", "short", "since", "span",
-    "title_of",
+    "RECORD", "Timing", "Timings", "installed_timings", "notes_of", "peak_of", "read_timings", "since", "title_of",
 ]  # fmt: skip
 
 RECORD = "systems.jsonl"
@@ -185,11 +184,11 @@ class Timings:
         return observe(name=f"{what} against n", figure=figure)
 
 
-def installed_timings() -> Timings | None:
-    """Return the record that comes with the package, or that of a source checkout; ``None`` if there is none."""
+def installed_timings(name: str = "systems") -> Timings | None:
+    """Return the record of this name that comes with the package, or that of a source checkout; ``None`` if there is none."""
     root = resources.files("schoenbat_theory")
     with resources.as_file(root) as package:
-        for path in (package / "data" / RECORD, package.parent / "benchmarks" / "systems" / RECORD):
+        for path in (package / "data" / f"{name}.jsonl", package.parent / "benchmarks" / name / RECORD):
             if path.is_file():
                 return read_timings(path)
     return None
@@ -274,22 +273,3 @@ def since(holds: Mapping[int, bool]) -> int | None:
     """
     fails = max((n for n, true in holds.items() if not true), default=0)
     return min((n for n in holds if n > fails), default=None)
-
-
-def span(values: Iterable[float]) -> str:
-    """Return the range of ``values`` for a sentence.
-
-    >>> span([9, 3, 7]), span([0.12345])
-    ('3 to 9', '0.123')
-    """
-    found = sorted(values)
-    return " to ".join(dict.fromkeys(short(end) for end in (found[0], found[-1])))
-
-
-def short(x: float) -> str:
-    """Return ``x`` for a sentence: whole below ten million, else to three digits.
-
-    >>> short(0.12345), short(52.0), short(12882851024755.0)
-    ('0.123', '52', '1.29 × 10¹³')
-    """
-    return decimal(x, None if float(x).is_integer() and abs(x) < 1e7 else x / 10)

@@ -12,7 +12,7 @@ import pytest
 import schoenbat_theory as st
 from schoenbat_theory import Certificate, certify, row_certificate
 from schoenbat_theory.attention.certificate import largest_share
-from schoenbat_theory.attention.certify import certain_rows, choose_rows
+from schoenbat_theory.attention.certify import certain_rows, choose_rows, squared_distances
 
 Z = 1.959963984540054  # normal quantile of 97.5 %
 
@@ -94,6 +94,7 @@ def test_all_rows_leave_no_interval():
     assert found.certified
     assert row_certificate(np.zeros(3), np.ones(3), n=3).interval == (0.0, 0.0)
     assert row_certificate(np.zeros(3), np.zeros(3), n=3).error == 0.0
+    assert "are zero" in row_certificate(np.ones(3), np.zeros(3), n=3).reason
 
 
 @pytest.mark.parametrize(
@@ -285,6 +286,32 @@ def test_rows_that_are_padding_can_be_left_out(problem):
     assert found.error == pytest.approx(0.5, rel=1e-10)
     assert found.n == 250
     assert certify(*problem, output, among=[3], rng=0).error == pytest.approx(0.5, rel=1e-10)
+
+
+def test_a_single_entry_that_is_not_finite_is_found_unless_it_is_padding(problem, noisy):
+    output = noisy[0].copy()
+    output[137, 1] = np.nan
+    with pytest.raises(ValueError, match=r"output: expected finite entries, found nan at index \(137, 1\)"):
+        certify(*problem, output, rows=20, rng=0)
+    others = np.delete(np.arange(300), 137)
+    assert certify(*problem, output, among=others, rng=0).certified
+    blown = noisy[0].copy()
+    blown[139] += 1000  # found among rows whose mean row is defined
+    blown[137] = np.nan
+    assert certify(*problem, blown, among=others, rng=0).error > 10
+
+
+def test_rows_where_a_nested_approximation_fails_are_looked_at(problem, noisy):
+    output, nested = noisy[0].copy(), noisy[0].copy()
+    output[137] += 1000
+    nested[137] = np.nan
+    assert all(certify(*problem, output, nested=nested, rng=seed).error > 10 for seed in range(5))
+
+
+def test_rows_of_float32_that_differ_by_more_than_squares_hold_are_told_apart():
+    output = np.zeros((40, 2), dtype="float32")
+    output[7], output[9] = 1e25, 1e26
+    assert np.argsort(-squared_distances(output, None))[:2].tolist() == [9, 7]
 
 
 def test_one_seed_gives_one_certificate(asarray, problem, noisy):

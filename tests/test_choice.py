@@ -48,8 +48,8 @@ def columns_of(chosen, every):
 @pytest.mark.parametrize("kernel", ["exp", "sqrt", st.polynomial(4, 2.0)], ids=str)
 @pytest.mark.parametrize("width", [1, 2, 9, 20])
 def test_where_scores_fall_the_largest_of_all_are_chosen(rng, kernel, width):
-    x, y, weights, _ = sample(rng)
-    every = Monomials.up_to(8, 3)  # what is beyond has smaller scores than any chosen
+    x, y, weights, _ = sample(rng, dim=6)
+    every = Monomials.up_to(6, 6)  # what is beyond has smaller scores than any chosen
     expected = scores_of(kernel, every, x, y, weights)
     assert np.all(expected[1:] <= expected[every.parents[1:]])
     chosen, scores = choose_monomials(kernel, x, y, weights, width)
@@ -105,6 +105,16 @@ def test_pairs_of_scores_that_rise_are_taken_for_their_mean():
     assert np.isclose(max(sums), scores.sum(), rtol=ROUNDING, atol=0)
 
 
+@pytest.mark.parametrize(("score", "second"), [(0.6, [2, 0]), (0.8, [0, 1])])
+def test_a_path_is_worth_the_mean_of_its_scores(score, second):
+    """x_0 and its square score 0.4 and 1, 0.7 in the mean: more than 0.6 of x_1, and less than 0.8."""
+    kernel = st.DotProductKernel.from_coefficients("bent", lambda n: (1, 1, 0.625, 0)[min(n, 3)], radius=math.inf)
+    rows = np.diag([6.4**0.25, (score * 16 / 9) ** 0.25])[[0, 1, 1, 1]]  # on one axis each: x_0 x_1 is 0
+    chosen, scores = choose_monomials(kernel, rows, rows, np.ones(4), 3)
+    assert chosen.exponents().tolist() == [[0, 0], [1, 0], second]
+    assert np.allclose(scores, [1, 0.4, 1 if second == [2, 0] else score], rtol=ROUNDING, atol=0)
+
+
 @pytest.mark.parametrize(("kernel", "degrees"), [(COSH, {0, 2, 4}), (st.polynomial(2), {2}), (st.polynomial(3), {3})])
 def test_a_coefficient_of_zero_does_not_cut_off_what_is_above_it(rng, kernel, degrees):
     x, y, weights, values = sample(rng, size=1.5)
@@ -121,6 +131,8 @@ def test_columns_that_lead_nowhere_are_left_out(rng):
     leaves = np.setdiff1d(np.arange(1, chosen.n_features), chosen.parents)
     assert np.all(scores[leaves] > 0)
     assert chosen.n_features <= 6
+    axes = np.eye(2)  # x_0 x_1 is 0: a fourth column could only be one that leads beyond the fourth
+    assert choose_monomials(COSH, axes, axes, np.ones(2), 4)[0].exponents().tolist() == [[0, 0], [1, 0], [2, 0]]
 
 
 def test_effects_that_cancel_do_not_cut_off_what_is_above_them(rng):

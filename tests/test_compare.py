@@ -13,10 +13,12 @@ import pytest
 
 import schoenbat_theory as st
 from schoenbat_theory.activations import Head
+from schoenbat_theory.attention import costs
 from schoenbat_theory.cells import CheckError
-from schoenbat_theory.compare import Comparison, costs
+from schoenbat_theory.compare import Comparison
 from schoenbat_theory.compare.clock import clocked
-from schoenbat_theory.compare.results import Result, median
+from schoenbat_theory.compare.quantities import median
+from schoenbat_theory.compare.results import Result
 from schoenbat_theory.compare.rows import Row
 from schoenbat_theory.compare.table import sentence
 from schoenbat_theory.compare.targets import problem

@@ -12,14 +12,16 @@ import pytest
 import schoenbat_theory as st
 from schoenbat_theory import plots
 from schoenbat_theory.activations import Head
-from schoenbat_theory.compare import Comparison, costs
+from schoenbat_theory.attention import costs
+from schoenbat_theory.compare import Comparison
 from schoenbat_theory.compare.approximation import Method, sizes
 from schoenbat_theory.compare.budget import budget_of, width_within
 from schoenbat_theory.compare.figures import ranking
 from schoenbat_theory.compare.measure import Job
 from schoenbat_theory.compare.methods import methods
+from schoenbat_theory.compare.quantities import median
 from schoenbat_theory.compare.ratios import QUOTED
-from schoenbat_theory.compare.results import Result, median
+from schoenbat_theory.compare.results import Result
 from schoenbat_theory.compare.run import compare
 from schoenbat_theory.compare.targets import isotropic, problem
 from schoenbat_theory.sampling import stream
@@ -150,18 +152,11 @@ def test_recentring_is_counted_operation_by_operation():
     assert costs.recentring(s) * n == pytest.approx((costs.shifts(s) + costs.balancing(s)) * n + (n + m) * d)
     covariance, values, product = m * d * e, 4 * m * e, n * d * e + n * e
     assert costs.first_order(s) * n == pytest.approx(costs.shifts(s) * n + covariance + values + product)
-
-
-def test_approximate_attention_counts_as_compare_does():
-    q, k, v = np.random.default_rng(0).normal(size=(3, 800, D)) / 4
-    tried = {one.name: one.multiply_adds for one in st.approximate_attention(q, k, v, rng=0).candidates}
-    s = costs.Sizes(800, 800, D, D)
-    counted = {
-        "mean of the values": costs.mean(s),
-        "weighted mean of the values": costs.weighted_mean(s),
-        "first order": costs.first_order(s),
-    }
-    assert {name: tried[name] for name in counted} == pytest.approx(counted, rel=1e-12)
+    proposed, used = (
+        d * (20 + 20) * 2,
+        (n + m) * (1 + e + 1),
+    )  # of 20 queries and 20 keys; one column of features and sums
+    assert costs.monomial(s, 20) * n == pytest.approx(proposed + used)
 
 
 def test_the_budget_holds_on_every_head(found):

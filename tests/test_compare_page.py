@@ -11,8 +11,9 @@ import pytest
 
 from schoenbat_theory import plots
 from schoenbat_theory.compare import page as pages
+from schoenbat_theory.compare.comparison import Comparison
 from schoenbat_theory.compare.figures import overview, scaling_picture, target_picture
-from schoenbat_theory.compare.results import Comparison, Result, Target
+from schoenbat_theory.compare.results import Result, Target
 from schoenbat_theory.compare.scaling.ablation import ablate_scaling
 
 HEADS = ("layer 2 head 0", "layer 2 <b>head</b> 4", "layer 5 head 8")

@@ -374,7 +374,7 @@ def test_fit_takes_the_mean_over_all_pairs(asarray, rng):
 @pytest.mark.parametrize(
     ("q", "k", "words"),
     [
-        (np.ones(3), np.ones((2, 3)), r"q, k: expected \(\.\.\., n, d\), \(\.\.\., m, d\), none empty, found \(3,\)"),
+        (np.ones(3), np.ones((2, 3)), r"q, k: expected \(\.\.\., n, d\), \(\.\.\., m, d\), d >= 1, found \(3,\)"),
         (np.ones((2, 4)), np.ones((2, 3)), r"q, k: expected .* found \(2, 4\), \(2, 3\)"),
         (np.ones((0, 3)), np.ones((2, 3)), "q, k: expected .* none empty"),
         (np.ones((2, 3)), np.full((2, 3), np.nan), "k: expected finite entries, found nan"),

@@ -46,9 +46,9 @@ def problem(rng, n=40, m=60, d=4, e=3, scale=1.0):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("m", [1, 60, 512, 1100])
-def test_rows_are_the_tangent_at_the_shift_that_recenter_chooses(asarray, rng, dtype, m):
-    q, k, v = (x.astype(dtype) for x in problem(rng, m=m))
+@pytest.mark.parametrize(("n", "m"), [(40, 1), (40, 60), (512, 512), (1100, 1100)])
+def test_rows_are_the_tangent_at_the_shift_that_recenter_chooses(asarray, rng, dtype, n, m):
+    q, k, v = (x.astype(dtype) for x in problem(rng, n=n, m=m))
     weights = rng.normal(size=m).astype(dtype)
     weights[::7] = -np.inf if m > 1 else 0
     found = first_order_attention(*map(asarray, (q, k, v)), key_log_weights=asarray(weights))
@@ -76,13 +76,14 @@ def test_it_is_taylor_features_of_degree_1_after_recentring(rng, scale):
     assert np.all(np.abs(first_order_attention(q, k, v, **options) - expected) <= allowed(q, k, v, c, masked, U, extra))
 
 
-def test_every_head_is_as_alone_and_leading_axes_broadcast(asarray, rng):
-    q, k, v = rng.normal(size=(2, 1, 5, 4)), rng.normal(size=(3, 6, 4)), rng.normal(size=(6, 2))
-    mask, weights = rng.random((3, 6)) < 0.7, rng.normal(size=(2, 1, 6))
+@pytest.mark.parametrize(("n", "m"), [(5, 6), (600, 700)])
+def test_every_head_is_as_alone_and_leading_axes_broadcast(asarray, rng, n, m):
+    q, k, v = rng.normal(size=(2, 1, n, 4)), rng.normal(size=(3, m, 4)), rng.normal(size=(m, 2))
+    mask, weights = rng.random((3, m)) < 0.7, rng.normal(size=(2, 1, m))
     found = st.to_host(
         first_order_attention(*map(asarray, (q, k, v)), key_mask=asarray(mask), key_log_weights=asarray(weights))
     )
-    assert found.shape == (2, 3, 5, 2)
+    assert found.shape == (2, 3, n, 2)
     for i in range(2):
         for j in range(3):
             alone = first_order_attention(q[i, 0], k[j], v, key_mask=mask[j], key_log_weights=weights[i, 0])
@@ -154,6 +155,7 @@ def test_no_keys_no_queries_and_nothing_but_masked_keys_give_zeros(asarray, rng)
     q, k, v = (asarray(x) for x in problem(rng, n=3, m=5))
     assert st.to_host(first_order_attention(q, k[:0, :], v[:0, :])).tolist() == [[0.0] * 3] * 3
     assert tuple(first_order_attention(q[:0, :], k, v).shape) == (0, 3)
+    assert tuple(first_order_attention(q[None, ...][:0, ...], k, v).shape) == (0, 3, 3)  # no heads
     none = asarray(np.zeros(5, dtype=bool))
     assert st.to_host(first_order_attention(q, k, v, key_mask=none)).tolist() == [[0.0] * 3] * 3
 

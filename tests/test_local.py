@@ -74,17 +74,18 @@ def test_it_is_attention_whose_products_are_those_of_block_means(problem):
     """Against the definition, through the clusters and blocks that the fit returns."""
     q, k, v = problem
     log_weights = np.linspace(-2.0, 0.0, 53)
-    sizes = LocalBudget(4, 5, 0).sizes(37, 53)
+    sizes = LocalBudget(4, 6, 0).sizes(37, 53)
     rows, keys = expansion.fit(q[None], k[None], v[None], log_weights[None], sizes)
-    found = local_attention(q, k, v, key_log_weights=log_weights, budget=LocalBudget(4, 5, 0))
+    logs, their_k, their_v = keys.rows[0, :, 0], keys.rows[0, :, 1:5], keys.rows[0, :, 5:8]
+    found = local_attention(q, k, v, key_log_weights=log_weights, budget=LocalBudget(4, 6, 0))
     for place in rows[0]:  # 37 and more fill up, and are read elsewhere
         tile, read = place % 37, place < 37
         c = q[tile].mean(axis=0)
-        w = np.exp(keys.k[0] @ c + keys.log_weights[0])
-        block = np.arange(len(w)) // (len(w) // 5)
-        middle = np.stack([np.average(keys.k[0][block == b], axis=0, weights=w[block == b]) for b in range(5)])
+        w = np.exp(their_k @ c + logs)
+        block = np.arange(len(w)) // (len(w) // 6)
+        middle = np.stack([np.average(their_k[block == b], axis=0, weights=w[block == b]) for b in range(6)])
         weights = w * np.exp((q[tile] - c) @ middle[block].T)
-        expected = weights @ keys.v[0] / weights.sum(axis=1, keepdims=True)
+        expected = weights @ their_v / weights.sum(axis=1, keepdims=True)
         assert np.max(np.abs(found[tile] - expected)[read]) <= rounding(q, k, v)
 
 
@@ -136,6 +137,36 @@ def test_clusters_are_of_one_size_and_nested():
     assert np.array_equal(np.sort(parts.reshape(2, -1)), np.broadcast_to(np.arange(48), (2, 48)))
     whole = clusters.equal_clusters(x, identity, 6)
     assert np.array_equal(np.sort(whole), np.sort(parts.reshape(2, 6, 8)))
+
+
+def test_queries_are_cut_where_keys_tell_them_apart_and_keys_where_queries_of_a_cluster_do(rng):
+    """Clusters of one first coordinate, blocks of one second: then nothing is inexact, wherever the keys lie."""
+    q, k, v = np.zeros((32, 16)), np.zeros((32, 16)), rng.normal(size=(32, 2))
+    q[:, 0], q[:, 1] = np.repeat([3.0, -3.0], 16), np.tile(np.linspace(-6.5, 6.5, 16), 2)
+    k[:, 0], k[:, 1] = np.tile(np.linspace(-3.2, 3.2, 16), 2), np.repeat([21.0, 19.0], 16)
+    i, j = rng.permutation(32), rng.permutation(32)
+    found = local_attention(q[i], k[j], v[j], budget=LocalBudget(2, 2, 0))
+    assert np.max(np.abs(found - kernel_attention(q[i], k[j], v[j], "exp"))) <= rounding(q, k, v)
+
+
+def test_tokens_that_are_small_beside_a_huge_one_are_cut_as_any_others(rng):
+    x = rng.uniform(-1, 1, size=(1, 48, 3)).astype(np.float32)
+    identity = np.eye(3, dtype=np.float32)[None]
+    assert np.array_equal(
+        clusters.equal_clusters(x * np.float32(2.0**-60), identity, 6, 4), clusters.equal_clusters(x, identity, 6, 4)
+    )
+
+
+def test_numbers_with_large_prime_factors_are_rounded_up_unless_each_token_is_on_its_own():
+    assert LocalBudget(47, 13, 5).sizes(200, 300) == LocalBudget(48, 16, 5).sizes(200, 300)
+    assert LocalBudget(47, 47, 5).sizes(47, 47)[:3] == (47, 1, 47)
+
+
+def test_the_order_of_tokens_does_not_count_where_none_is_left_out_of_a_sample_or_fills_up(rng):
+    q, k, v = rng.normal(size=(24, 16)), rng.normal(size=(32, 16)), rng.normal(size=(32, 3))
+    i, j, budget = rng.permutation(24), rng.permutation(32), LocalBudget(6, 8, 4)
+    found = local_attention(q, k, v, budget=budget)
+    assert np.max(np.abs(local_attention(q[i], k[j], v[j], budget=budget) - found[i])) <= rounding(q, k, v)
 
 
 def test_clusters_are_cut_across_the_axis_of_largest_variance():

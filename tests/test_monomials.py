@@ -103,6 +103,13 @@ def test_other_factors_and_another_kind_of_array_are_not_taken_for_the_last(asar
         assert np.array_equal(st.to_host(found), st.to_host(fresh))
 
 
+def test_a_set_is_shared_by_one_head_or_many(rng):
+    one, x = Monomials.stack([Monomials.up_to(2, 3)]), rng.normal(size=(2, 4, 3))
+    factors = one.factors("exp")
+    for lead in (x, x[:1], x):
+        assert_right(one.apply(lead, factors), one, lead, factors)
+
+
 def test_factors_of_their_own_may_lead_along_axes_that_the_set_has_not(rng):
     every, x = Monomials.up_to(2, 2), rng.normal(size=(3, 2))
     factors = rng.normal(size=(4, 6))

@@ -13,6 +13,7 @@ import schoenbat_theory as st
 from schoenbat_theory import FittedMaclaurin, Monomials, OptimizedMaclaurin, Remainder
 from schoenbat_theory.features import candidates
 from schoenbat_theory.features.optimized import sample_size
+from schoenbat_theory.features.prediction import take_sample
 from schoenbat_theory.testing import examine_map
 
 KERNELS = [*st.KERNELS.values(), st.polynomial(3, 1.0)]
@@ -77,6 +78,53 @@ def test_without_sampling_the_predicted_error_of_a_map_that_is_not_random_is_its
     assert 0 < found < relative(st.feature_attention(q, k, v, st.TaylorFeatures(kernel, 1, 6).draw(6)), exact)
 
 
+def test_of_few_coordinates_whole_degrees_beyond_the_second_are_candidates(rng):
+    q, k, v = tokens(rng, dim=3)
+    found = OptimizedMaclaurin("exp", 56).fit(q, k, values=v).prediction
+    assert {"degree 0", *(f"degree <= {n}" for n in range(1, 6))} <= found.candidates.keys()
+    whole = Monomials.up_to(5, 3)
+    error = relative(
+        st.feature_attention(q, k, v, lambda x: whole.apply(x, whole.factors("exp"))),
+        st.kernel_attention(q, k, v, "exp"),
+    )
+    assert float(found.candidates["degree <= 5"]) == pytest.approx(error, rel=1e-6)  # no clipping helps here
+
+
+def test_no_clipping_is_worse_than_none_for_a_truncation_without_it(rng):
+    """Keys along (1, -1), queries along (1, 1): sizes are far beyond those of the logits, and clipping leaves no logit."""
+    z, y = 10 * rng.normal(size=(50, 1)), 10 * rng.normal(size=(60, 1))
+    q, k = np.concatenate([z, z], axis=1), np.concatenate([y, 0.003 * rng.normal(size=(60, 1)) - y], axis=1)
+    v = k @ np.ones((2, 1))
+    law, exact = OptimizedMaclaurin("exp", 6).fit(q, k, values=v), st.kernel_attention(q, k, v, "exp")
+    found = relative(st.feature_attention(q, k, v, law.draw(2)), exact)
+    plain = [relative(st.feature_attention(q, k, v, st.TaylorFeatures("exp", n, 2).draw(2)), exact) for n in (0, 1, 2)]
+    assert found <= min(plain) + 1e8 * 2.0**-53  # products up to 10^3, squared in degree 2, cancel; sums of 60 of them
+    assert float(law.clip) > max(candidates.CLIPS)
+
+
+@pytest.mark.filterwarnings("error")
+def test_huge_queries_and_keys_are_no_reason_to_warn_or_to_fail(rng):
+    q, k, v = tokens(rng, n=500, m=400)
+    for q[11], k[17] in ((1e9, -1e9), (1e60, -1e60), (1e200, -1e100)):
+        law = OptimizedMaclaurin("exp", 64).fit(q, k, values=v)
+        assert np.all(np.isfinite(st.feature_attention(q, k, v, law.draw(6))))
+
+
+@pytest.mark.parametrize("unit", [1e-200, 1e200])
+def test_the_unit_of_the_values_is_of_no_consequence(rng, unit):
+    q, k, v = tokens(rng)
+    found, expected = (OptimizedMaclaurin("exp", 16).fit(q, k, values=x).prediction for x in (unit * v, v))
+    assert float(found.error) == pytest.approx(float(expected.error), rel=1e-9)
+    assert str(found.chosen) == str(expected.chosen)
+
+
+def test_laws_and_draws_say_what_they_are(rng):
+    q, k, _ = tokens(rng, (2,))
+    law = OptimizedMaclaurin("exp", 16).fit(q, k)
+    assert repr(law) == "FittedMaclaurin('exp', dim=6, n_features=16, shape=(2,))"
+    assert repr(law.draw(6)) == f"OptimizedDraw(dim=6, n_features=16, shape=(2,), name={repr(law)!r})"
+
+
 def test_wider_maps_err_less_and_the_values_help(rng):
     q, k, v = tokens(rng, n=400, m=300, dim=8, length=2.0)
     exact = st.kernel_attention(q, k, v, "exp")
@@ -86,6 +134,44 @@ def test_wider_maps_err_less_and_the_values_help(rng):
     ]
     assert errors == sorted(errors, reverse=True)
     assert errors[-1] < errors[0] / 30
+
+
+def test_monomials_are_those_that_the_values_ask_for(rng):
+    """Values along the weakest coordinate of keys whose coordinates are not correlated."""
+    q, _, _ = tokens(rng)
+    k = rng.normal(size=(30, 6))
+    k = np.linalg.qr(k - np.mean(k, axis=0))[0] * 0.7 ** np.arange(6)
+    blind, seeing = (OptimizedMaclaurin("exp", 6).fit(q, k, values=v).monomials for v in (None, k[:, 5:]))
+    assert 5 not in blind.coordinates
+    assert 5 in seeing.coordinates
+
+
+def test_every_truncation_has_the_clipping_that_suits_it(rng):
+    """What degree <= 1 is predicted to err is the same beside higher degrees, which want other clippings, and without."""
+    q, k, v = tokens(rng, length=3.0)
+    narrow, wide = (OptimizedMaclaurin("exp", width).fit(q, k, values=v).prediction.candidates for width in (7, 28))
+    for name in ("degree 0", "degree <= 1"):
+        assert float(narrow[name]) == pytest.approx(float(wide[name]), rel=1e-9)
+
+
+def test_bias_and_deviation_of_a_clipped_random_map_are_those_of_its_law():
+    """`Search` on so few tokens that it looks at all, against `predict_error`, which knows nothing of powers of a clipping."""
+    rng, kernel, weights = np.random.default_rng(1), st.get_kernel("exp"), np.full(30, 1 / 30)
+    q, k, v = tokens(rng, n=16, length=2.0)
+    q[3], k = 10 * q[3], k - np.mean(k, axis=0)
+    spread = weights @ (k * k)
+    search = candidates.Search(kernel, take_sample(kernel, q, k, weights, v, 128), q, k, weights, spread)
+    (plain,) = search.truncations(["degree <= 2"], Monomials.up_to(0, 6))
+    found = search.with_remainder(2, 3000, 2, dataclasses.replace(plain, clip=2.0, bias=0.0), math.inf)
+    assert found.clip < np.max(np.sqrt(q * q @ spread))
+    assert np.all(found.counts[2:4] > 0)
+    law = dataclasses.replace(
+        by_hand("exp", 6, 2, found.counts, found.shrinkage), clip=np.array(found.clip), spread=spread
+    )
+    bias, variance = st.predict_error(law, q, k, v)
+    size = np.linalg.norm(st.kernel_attention(q, k, v, "exp"))
+    assert found.bias == pytest.approx(np.sqrt(np.sum(bias)) / size, rel=1e-9)
+    assert found.deviation == pytest.approx(np.sqrt(np.sum(variance)) / size, rel=1e-9)
 
 
 def test_random_features_are_chosen_where_no_few_monomials_carry_the_kernel(rng):
@@ -219,6 +305,7 @@ def test_weights_of_keys_count_like_copies_of_keys(rng):
     once = OptimizedMaclaurin("exp", 16).fit(q, k, np.where(np.arange(30) < 10, math.log(2), 0.0), values=v)
     assert str(once.prediction.chosen) == str(twice.prediction.chosen)
     assert float(once.prediction.error) == pytest.approx(float(twice.prediction.error), rel=1e-9)
+    assert np.allclose(once.spread, twice.spread, rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -334,6 +421,20 @@ def test_counts_and_shrinkage_have_the_least_error_of_all(rng):
         assert 0 < left < 1
 
 
+def test_a_plan_weighs_keys_and_says_what_it_leaves_of_the_larger_subspace(rng):
+    kernel, (x, y) = st.get_kernel("exp"), rng.normal(size=(2, 6, 3)) / 1.5
+    twice = np.concatenate([y, y[:2]])
+    once, copies = (
+        st.plan_remainder(kernel, x, keys, weights, 1, 5, 2)
+        for keys, weights in ((y, np.array([2, 2, 1, 1, 1, 1]) / 8), (twice, np.full(8, 1 / 8)))
+    )
+    for found, expected in zip(once, copies, strict=True):
+        assert np.allclose(found, expected, rtol=1e-9, atol=0)
+    uniform = np.full(6, 1 / 6)
+    assert st.plan_remainder(kernel, x, y, uniform, 2, 0, 2)[2] == 1
+    assert st.plan_remainder(kernel, x, y, uniform, 1, 0, 2)[2] > 1.001
+
+
 def moments(x, y, cut):
     """Mean squares of signal and noise of one feature of degrees 2, 3 and 4 of exp, by the law with that one feature."""
     found = []
@@ -382,3 +483,5 @@ def test_wrong_laws_and_draws_are_named(rng):
         law.draw(5)
     with pytest.raises(ValueError, match="x, y: expected"):
         law.mean(q[:, :5], k[:, :5])
+    with pytest.raises(ValueError, match=r"x, y: expected \(..., n, 6\)"):
+        OptimizedMaclaurin("exp", 8).fit(q[None], k[None]).mean(q[0], k[0])

@@ -137,6 +137,18 @@ def test_a_damaged_archive_is_named(tmp_path, damage):
         load_draw(path)
 
 
+def test_an_archive_of_more_heads_than_random_features_have_is_named(tmp_path):
+    path = tmp_path / "phi.npz"
+    drawn().save(path)
+    stored = read_npz(path, STORED)
+    heads = {
+        name: np.stack([stored[name]] * 2) for name in ("parents", "coordinates", "factors", "cuts", "clip", "spread")
+    }
+    write_npz(path, **(stored | heads))
+    with pytest.raises(ValueError, match="do not belong together"):
+        load_draw(path)
+
+
 def test_multiply_adds_are_those_executed():
     """One a monomial; each level four and one to join; of a subspace all that twice, and subtracted."""
     assert drawn(cut=4, counts=(0,)).multiply_adds == 14

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 import schoenbat_theory as st
-from schoenbat_theory.features.prediction import kernel_weights, row_variances, spread_keys, take_sample
+from schoenbat_theory.features.prediction import kernel_weights, row_variances, take_sample
+from schoenbat_theory.features.sample import spread_keys
 
 U = 2.0**-53
 
@@ -66,8 +69,7 @@ def test_weights_of_keys_and_masks_are_looked_at(rng):
 
 def test_a_law_that_clips_is_predicted_with_its_clipping(rng):
     q, k, v = tokens(rng)
-    q[0] *= 40
-    law = st.OptimizedMaclaurin("exp", 6).fit(q, k, values=v)
+    law = dataclasses.replace(st.OptimizedMaclaurin("exp", 6).fit(q, k, values=v), clip=np.array(0.1))
     bias, _ = st.predict_error(law, q, k, v)
     exact, found = st.kernel_attention(q, k, v, "exp"), st.feature_attention(q, k, v, law.draw(3))
     assert np.allclose(bias, np.sum((found - exact) ** 2, axis=-1), rtol=1e-9, atol=1e4 * U)
@@ -78,6 +80,8 @@ def test_wrong_input_is_named(rng):
     law = st.RandomMaclaurin("exp", 8)
     with pytest.raises(ValueError, match="q, k: expected"):
         st.predict_error(law, q[:, :2], k, v)
+    with pytest.raises(TypeError, match="law: expected one with mean and row_covariance"):
+        st.predict_error(st.PositiveFeatures(8), q, k, v)
     with pytest.raises(ValueError, match="key_log_weights"):
         st.predict_error(law, q, k, v, np.zeros(4))
     with pytest.raises(ValueError, match="v: expected"):

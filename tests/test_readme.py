@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import schoenbat_theory as st
-from schoenbat_theory.timings import installed_timings, short
+from schoenbat_theory.markup import short
+from schoenbat_theory.timings import installed_timings
 from schoenbat_theory.verify import builtin_propositions
 
 ROOT = Path(__file__).parent.parent
@@ -48,7 +49,7 @@ def test_what_a_user_brings_is_examined_in_under_ten_lines(capsys):
         exec(block, names)
         if block is own:
             assert st.verify(names["MINE"]).status == "as-expected"
-    assert "10 laws hold" in capsys.readouterr().out
+    assert "11 laws hold" in capsys.readouterr().out
     assert "verify_proposition(" in door
     compile(door, "README.md", "exec")
 

@@ -131,6 +131,8 @@ def test_few_tokens_and_many_coordinates(asarray, rng, n, m, d):
     )
     x, y = balance(q, k)
     assert np.allclose(x @ y.T, q @ k.T, atol=1e-10)
+    heads = recenter(np.stack([q, q]), np.stack([k, k]))
+    assert all(np.allclose(a[1], b) for a, b in zip(heads, recenter(q, k), strict=True))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -171,8 +173,10 @@ def test_a_basis_is_far_from_singular_whatever_the_tokens(rng, dtype):
         basis, dual = balanced_basis(a, b, np.full(len(b), 1 / len(b), dtype=dtype))
         condition = float(np.linalg.cond(basis.astype(np.float64)))
         assert condition <= 1.01 * unit(dtype) ** -0.25
-        residual = np.abs(basis.astype(np.float64).T @ dual.astype(np.float64) - np.eye(8))
-        assert residual.max() <= 4 * 8 * unit(dtype) ** 0.75  # d u, times the condition of L, at most u^(-1/4)
+        basis, dual = basis.astype(np.float64), dual.astype(np.float64)
+        # Each is made in float64 (d u, times the condition of L, at most u^(-1/4) of its own dtype), cast and scaled.
+        allowed = 4 * 8 * unit(np.float64) * unit(dtype) ** -0.25 + 4 * unit(dtype) * np.abs(basis).T @ np.abs(dual)
+        assert np.all(np.abs(basis.T @ dual - np.eye(8)) <= allowed)
 
 
 def test_long_tokens_give_log_weights_that_do_not_overflow(rng):
@@ -296,7 +300,8 @@ def test_a_frame_is_what_recenter_applies(asarray, rng):
     assert np.allclose(st.to_host(frame.queries(asarray(q))), x, atol=1e-12)
     assert np.allclose(st.to_host(frame.keys(asarray(k))), y, atol=1e-12)
     assert np.allclose(st.to_host(frame.key_log_weights(asarray(k), asarray(given))), log_weights, atol=1e-12)
-    assert np.allclose(st.to_host(frame.key_log_weights(asarray(k))), k @ c - (k @ c).max(), atol=1e-12)
+    for far in (None, asarray(np.full(8, 1e300))):  # only differences count
+        assert np.allclose(st.to_host(frame.key_log_weights(asarray(k), far)), k @ c - (k @ c).max(), atol=1e-12)
 
 
 def test_wrong_input_is_refused(rng):
@@ -320,8 +325,14 @@ def test_wrong_input_is_refused(rng):
             transform(q, k.astype(np.float32))
         with pytest.raises(ValueError, match="key_log_weights: expected finite numbers or -inf"):
             transform(q, k, key_log_weights=np.full(5, INF))
+        with pytest.raises(TypeError, match="key_log_weights: expected dtype float64 as k has, found float32"):
+            transform(q, k, key_log_weights=np.zeros(5, dtype=np.float32))
+        with pytest.raises(ValueError, match=r"key_log_weights: expected \(..., 5\), found \(\)"):
+            transform(q, k, key_log_weights=np.array(0.0))
         with pytest.raises(ValueError, match=r"key_mask: expected \(..., 5\), found \(4,\)"):
             transform(q, k, key_mask=np.ones(4, dtype=bool))
+        with pytest.raises(ValueError, match=r"do not broadcast: arrays \(2,\), key_mask \(3,\)"):
+            transform(np.stack([q] * 2), k, key_mask=np.ones((3, 5), dtype=bool))
 
 
 def test_what_overflows_is_refused_by_name(rng):
@@ -334,3 +345,5 @@ def test_what_overflows_is_refused_by_name(rng):
     ]:
         with pytest.raises(ValueError, match="q, k: finite, but their moments overflow float64"):
             transform(q, k)
+    with np.errstate(all="ignore"), pytest.raises(ValueError, match="overflow float64"):
+        shifts(np.full((4, 3), 1e200), np.full((5, 3), 1e200), np.zeros(5))  # which has no basis to show it

@@ -63,7 +63,8 @@ def test_a_token_that_differs_by_rounding_alone_has_no_direction(asarray):
     assert x[0, 0] != x[0, 1]
     with pytest.raises(ValueError, match=r"x: token \(0,\) is constant"):
         pre_scale(asarray(x))
-    pre_scale(asarray(np.array([[0.3, 0.3 + 1e-12, 0.3]])))  # a difference of many roundings is one
+    for size in (1.0, 1e-200, 1e200):  # a difference of many roundings is one, where squares overflow too
+        pre_scale(asarray(size * np.array([[0.3, 0.3 + 1e-12, 0.3]])))
 
 
 def test_a_masked_token_is_zeros_whatever_it_holds(asarray):

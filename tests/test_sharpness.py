@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import schoenbat_theory as st
-from schoenbat_theory.attention.sharpness import FAMILIES, WORKS, sharpness
+from schoenbat_theory.attention.sharpness import FAMILIES, WORKS, _decided, _Numbers, sharpness
 
 
 def measured(q, k, v):
@@ -42,6 +42,33 @@ def test_the_numbers_are_those_of_the_formulas(rng):
     assert found.row_keys == pytest.approx(np.median(1 / np.sum(rows**2, axis=1)), rel=1e-9)
     parts = np.mean(x**2, axis=0) * (w @ y**2)
     assert found.dimension == pytest.approx(parts.sum() ** 2 / np.sum(parts**2), rel=1e-9)
+
+
+def test_the_tail_is_what_lies_beyond_the_exact_keys_of_an_emulated_cluster(rng):
+    q, k = rng.normal(size=(64, 3)), 2 * rng.normal(size=(600, 3))  # 600 keys, of which a cluster treats 192
+    found, budget = sharpness(q, k), st.LocalBudget.for_length(64, 600)
+    x, y, log_w = st.recenter(q, k)
+    t = x @ y.T
+    share = budget.clusters ** (-2 / found.dimension)
+    centre = (1 - share) * t + math.sqrt(share * (1 - share)) * np.roll(t, 32, axis=0) + log_w
+    rows = np.exp(t + log_w)
+    rows /= rows.sum(axis=1, keepdims=True)
+    least = np.sort(np.take_along_axis(rows, np.argsort(-centre, axis=1)[:, budget.exact :], axis=1), axis=1)
+    assert found.tail == pytest.approx(np.mean(least.sum(axis=1)), rel=1e-9)
+
+
+def test_the_rule_names_the_first_family_that_it_predicts_to_work():
+    def family(divergence, dimension=3.0, tail=1.0, d=32):
+        spread = 99.0  # does not count
+        return _decided(_Numbers(*map(np.asarray, (spread, divergence, dimension, tail, 9.0, 9.0))), 512, 512, d).family
+
+    size = (WORKS * math.sqrt(6)) ** (1 / 3)  # S^3 = 0.1 sqrt(3!)
+    assert [family(WORKS * x) for x in (0.999, 1.001)] == ["first order", "monomials"]
+    assert [family(size**2 / 2 * x) for x in (0.999, 1.001)] == ["monomials", "local"]
+    assert [family(0.15, dimension=r) for r in (20.6, 20.7)] == ["monomials", "exact"]  # 1 + d + r (r + 1) / 2 = 256
+    assert [family(0.15, dimension=r, tail=0.1) for r in (20.6, 20.7)] == ["monomials", "local"]
+    left = math.sqrt(2.0) * (64 * 64) ** -0.1 / 2  # S = 2^(1/2), r = 10, 64 clusters and 64 blocks
+    assert [family(1.0, dimension=10.0, tail=WORKS / left * x) for x in (0.999, 1.001)] == ["local", "exact"]
 
 
 def test_the_divergence_is_half_the_squared_spread_where_that_is_small(rng):

@@ -19,7 +19,7 @@ from schoenbat_theory.compare.methods import methods
 from schoenbat_theory.compare.stress import Case, Stress, stress
 from schoenbat_theory.compare.stress.figures import curves, harm_picture
 from schoenbat_theory.compare.stress.inputs import BETAS, BETWEEN, HALF, INPUTS, drawn, random_heads
-from schoenbat_theory.compare.stress.measure import StressJob, _nested
+from schoenbat_theory.compare.stress.measure import StressJob, _Answer, _budget, _nested
 from schoenbat_theory.compare.stress.page import save
 from schoenbat_theory.compare.stress.results import LIMIT, RULED, Point
 from schoenbat_theory.compare.stress.table import coverage, harm, sentences
@@ -148,6 +148,16 @@ def test_certificates_cover_an_error_that_is_spread_evenly_and_miss_one_that_hid
     assert words.count("missed") > words.count("covered")
 
 
+def test_a_certificate_misses_on_either_side():
+    job = StressJob(st.shipped_heads()[4], INPUTS[1], [], 8, 1, 0)
+    target = problem("raw", "exp", job.head)
+    errors = np.random.default_rng(0).exponential(size=64)
+    answer = _Answer(target.exact, st.row_certificate(errors, np.full(64, 100.0), n=512))
+    low, high = answer.certificate.interval
+    words = [job._certified(None, target, answer, None, x, 0) for x in (0.9 * low, 1.1 * low, 0.9 * high, 1.1 * high)]
+    assert words == ["missed", "covered", "covered", "missed"]
+
+
 def test_an_answer_that_is_none_is_infinite_and_refused():
     def fails(problem, rng):
         raise ArithmeticError("0")
@@ -172,6 +182,16 @@ def test_what_is_not_random_runs_once_an_input():
     calls.clear()
     stressed(answer, seeds=3)
     assert len(calls) == 3
+
+
+def test_the_budget_of_approximate_attention_stays_below_exact_attention_on_halves():
+    for head, most in ((st.shipped_heads()[0], 256), (drawn(HALF, st.shipped_heads()[0], 0, 0), 129)):
+        target = problem("raw", "exp", head)
+        assert _budget(target, 256) == most
+        found = st.approximate_attention(target.q, target.k, target.v, n_features=most, rng=0)
+        assert len(found.candidates) > 3
+    more = st.approximate_attention(target.q, target.k, target.v, n_features=most + 1, rng=0)
+    assert [one.name for one in more.candidates] == ["exact attention"]
 
 
 def test_local_expansions_are_certified_where_half_of_the_clusters_give_another_answer():
@@ -201,10 +221,10 @@ def test_coverage_leaves_out_what_was_refused_and_what_is_exact():
     words = ("covered",) * 90 + ("missed",) * 10 + ("refused",) * 5 + ("exact",) * 7
     row = coverage(small(case(certificates=words)))[0]
     assert row[:7] == ["m", "112", "90", "10", "5", "7", "90.0%"]
-    assert row[7] == "82.4% to 95.1%"  # Clopper and Pearson for 90 of 100
+    assert row[7:9] == ["82.4% to 95.1%", "85.7%"]  # Clopper and Pearson for 90 of 100; 90 of 105
     both = small(case(certificates=words), case(input=INPUTS[1], certificates=("missed", "covered", "refused")))
     assert coverage(both)[0][-1] == "50.0%"
-    assert coverage(small(case(certificates=("refused",))))[0][6:] == ["–", "0.0% to 100.0%", "–"]
+    assert coverage(small(case(certificates=("refused",))))[0][6:] == ["–", "0.0% to 100.0%", "0.0%", "–"]
 
 
 def test_the_rule_is_judged_by_the_cheapest_family_that_works():
@@ -225,6 +245,7 @@ def test_sentences_hold_the_numbers():
     text = " ".join(sentences(small(*cases, points=points)))
     assert f"Never above {LIMIT} times the better mean: m. Above it in some case: bad." in text
     assert "cover 2 of 3 errors, 66.7 %" in text
+    assert "refused for 0 more, with which it is 66.7 %" in text
     assert "50.0 %, for m" in text
     assert "on 1 of 3 heads and temperatures" in text
     assert "a dearer one on 1, and one that errs by more on 1 (at most 0.300)" in text

@@ -11,10 +11,11 @@ from schoenbat_theory import chapters as module
 from schoenbat_theory.benchmark import SCENES
 from schoenbat_theory.chapters import chapters, family
 from schoenbat_theory.files import slug
+from schoenbat_theory.markup import short
 from schoenbat_theory.propositions import Proposition, observe
 from schoenbat_theory.report import page
 from schoenbat_theory.systems import SYSTEMS, Number, Picture, Sentence, System
-from schoenbat_theory.timings import Timing, Timings, short
+from schoenbat_theory.timings import Timing, Timings, installed_timings
 from schoenbat_theory.verify import builtin_propositions
 
 BARS = {
@@ -69,7 +70,7 @@ SYSTEM = System(
 @pytest.fixture
 def report(monkeypatch):
     monkeypatch.setattr(module, "SYSTEMS", (SYSTEM,))
-    monkeypatch.setattr(module, "installed_timings", lambda: RECORD)
+    monkeypatch.setattr(module, "installed_timings", lambda name: RECORD)
     return st.verify(
         [proposition("P90", numbers), proposition("P90V", numbers, pictured), proposition("P92")], workers=1
     )
@@ -145,7 +146,7 @@ def test_no_chapter_for_a_report_without_its_propositions(report):
 
 @pytest.mark.parametrize("reason", [None, ValueError("damaged"), OSError("gone")])
 def test_without_a_record_the_page_says_which_command_makes_it(report, monkeypatch, reason):
-    def none():
+    def none(name):
         if reason is not None:
             raise reason
 
@@ -180,6 +181,8 @@ def test_every_scene_and_method_of_a_system_is_timed(system):
         assert scene in system.scenes
         assert {method.name for method in SCENES[scene].methods} >= set(methods)
     assert set(system.scenes) <= set(SCENES)
+    recorded = installed_timings(system.record)
+    assert all(recorded.of(scene) for scene in system.scenes)
 
 
 def test_systems_have_names_of_their_own_and_formulas_that_close():

@@ -5,7 +5,8 @@ Per head, in this order:
     1. the mean of the values, their mean with the weights of the mean query, and, of exp, the first order
     2. 24 rows at random are computed exactly. Where the first order errs by at most 1/10 on them, `monomials` are tried
        next, else `local` expansions: each as fine as what is left of the budget allows, the other one with what then is left
-    3. 16 more rows, where the two that err least so far differ most. The least error on all 40 rows wins
+    3. 16 more rows: where the one that errs least so far is most to be doubted by its own account (`local`), or differs most
+       from the second best (the others). The least error on all 40 rows wins
     4. 48 more rows at random. The 40 enter the certificate with certainty, for themselves alone; those drawn stand for all others
 
 The budget is what attention through ``n_features`` random features of degree 1 takes, D (d + e + 1) multiply-adds for each
@@ -15,6 +16,7 @@ where nothing that was tried will do.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,13 +30,15 @@ from schoenbat_theory.arrays import (
     namespace,
     require_int,
     require_real,
+    to_host,
 )
-from schoenbat_theory.attention import trials
+from schoenbat_theory.attention import costs, trials
 from schoenbat_theory.attention.certificate import Certificate, row_certificate
 from schoenbat_theory.attention.certify import Head, as_floats, heads_of, squared_distances, take
+from schoenbat_theory.attention.costs import Sizes
 from schoenbat_theory.attention.inputs import check_shapes
 from schoenbat_theory.attention.outcome import ApproximateAttention, Candidate, nested
-from schoenbat_theory.attention.trials import Sizes, Trial
+from schoenbat_theory.attention.trials import Trial
 from schoenbat_theory.features.weights import hide, key_weights
 from schoenbat_theory.kernels import DotProductKernel, get_kernel
 
@@ -98,10 +102,11 @@ def approximate_attention(
         raise ValueError(f"q: expected at least one query, found {tuple(q.shape)}")
     if kernel.log_slope is not None:  # exp(c t): the slope joins the queries
         q, kernel = kernel.log_slope * q, get_kernel("exp")
-    found = [_of_head(head, n_features, tolerance, rng) for head, _ in heads_of(lead, q, k, v, kernel, weights)]
+    unit = _unit(v)
+    found = [_of_head(head, n_features, tolerance, rng) for head, _ in heads_of(lead, q, k, v / unit, kernel, weights)]
     out = namespace(q).empty((*lead, q.shape[-2], v.shape[-1]), dtype=q.dtype, device=device_of(q))
     for index, one in zip(np.ndindex(lead), found, strict=True):
-        out[(*index, ...)] = one.output
+        out[(*index, ...)] = unit * one.output
     return ApproximateAttention(
         out,
         nested([one.method for one in found], lead),
@@ -111,16 +116,24 @@ def approximate_attention(
     )
 
 
+def _unit(v: Array) -> float:
+    """Return a power of two, so that nothing is rounded, by which the squares of values neither overflow nor vanish."""
+    xp = namespace(v)
+    top = float(to_host(xp.max(xp.abs(v)))) if math.prod(v.shape) else 0.0
+    return 2.0 ** (math.frexp(top)[1] - 1) if top > 0 else 1.0
+
+
 class _Tried(NamedTuple):
-    """A candidate that was computed, (n, e); ``None``: it cannot serve this head."""
+    """A candidate that was computed, (n, e), ``None``: it cannot serve this head; and its doubts (n,) if it has any."""
 
     trial: Trial
     output: Array | None
+    doubts: Array | None = None
 
     @classmethod
     def of(cls, trial: Trial) -> _Tried:
         try:
-            return cls(trial, trial.run())
+            return cls(trial, *trial.run())
         except (ArithmeticError, ValueError):  # the input is finite: weights that sum to 0, a radius, an overflow
             return cls(trial, None)
 
@@ -154,8 +167,8 @@ class _Rows(NamedTuple):
 def _of_head(head: Head, n_features: int, tolerance: float | None, rng: np.random.Generator) -> ApproximateAttention:
     """Return the approximation of one head, in the steps of the module."""
     sizes = Sizes(head.q.shape[0], head.k.shape[0], head.k.shape[1], head.v.shape[1])
-    n, exact = sizes.n, trials.exact_cost(*sizes[1:])
-    budget = trials.features_cost(sizes, n_features * sizes.d, n_features)
+    n, exact = sizes.n, costs.exact(*sizes[1:])
+    budget = costs.budget(sizes, n_features)
     if exact <= budget or n <= LOOKED:
         return _exactly(head, exact, (), 0.0)
     order = rng.permutation(n)
@@ -198,14 +211,17 @@ def _relative_error(one: _Tried, rows: _Rows, weights: np.ndarray | float = 1.0)
 
 
 def _with_certain(head: Head, tried: list[_Tried], rows: _Rows) -> tuple[_Rows, np.ndarray]:
-    """Add the rows in which the two best candidates differ most, and return what each row stands for.
+    """Add the rows in which the best candidate is most likely off, and return what each row stands for.
 
-    The largest differences are gone through until 16 rows are new: so many stand for themselves, and the random rows
-    that are none of them for all others.
+    The largest doubts, or differences from the second best, are gone through until 16 rows are new: so many stand for
+    themselves, and the random rows that are none of them for all others.
     """
     served = sorted((one for one in tried if one.output is not None), key=lambda one: _relative_error(one, rows))
-    distances = squared_distances(served[0].output, served[1].output if len(served) > 1 else None)
-    far = np.argsort(-distances, kind="stable")
+    if served[0].doubts is not None:
+        distances = as_floats(served[0].doubts)
+    else:
+        distances = squared_distances(served[0].output, served[1].output if len(served) > 1 else None)
+    far = np.argsort(-np.where(np.isnan(distances), np.inf, distances), kind="stable")  # what overflows comes first
     new = ~np.isin(far, rows.numbers)
     certain = far[: int(np.flatnonzero(new)[CERTAIN - 1]) + 1]
     rows = rows.and_more(_Rows.of(head, certain[np.isin(certain, far[new])]))

@@ -98,16 +98,18 @@ def certify(
         q, v, output, nested, arrays=lead, weights=() if weights is None else tuple(weights.shape[:-1])
     )
     rows, kernel, rng = require_int("rows", rows, 1), get_kernel(kernel), as_generator(rng)
-    about = np.arange(q.shape[-2]) if among is None else _numbers(among, q.shape[-2])
+    about = np.arange(q.shape[-2])
+    if among is not None:  # what the others hold, be it NaN, does not matter
+        about = _numbers(among, q.shape[-2])
+        output, nested = take(output, about), None if nested is None else take(nested, about)
+    check_finite(output=output)
     rows = min(rows, about.size)
     certain = certain_rows(rows, about.size)
     found = []
     for head, (out, other) in heads_of(lead, q, k, v, kernel, weights, output, nested):
-        index = about[choose_rows(squared_distances(out, other)[about], certain, rows, rng)]
-        exact = head.rows(index)
+        index = choose_rows(squared_distances(out, other), certain, rows, rng)
+        exact = head.rows(about[index])
         errors = np.sum((as_floats(take(out, index)) - exact) ** 2, axis=-1)
-        if not np.isfinite(errors).all():
-            check_finite(output=output)
         found.append((errors, np.sum(exact**2, axis=-1)))
     errors, norms = (np.reshape([one[i] for one in found], (*lead, rows)) for i in (0, 1))
     return row_certificate(errors, norms, n=about.size, certain=certain, level=level)
@@ -131,11 +133,12 @@ def choose_rows(distances: np.ndarray, certain: int, rows: int, rng: np.random.G
 
 
 def squared_distances(output: Array, other: Array | None) -> np.ndarray:
-    """Return |output_i - other_i|^2, (n,), on the host; ``None`` stands for the mean row of ``output``."""
+    """Return |output_i - other_i|^2, (n,), on the host, inf where that is none; ``None``: the mean row of ``output``."""
     xp = namespace(output)
-    with np.errstate(all="ignore"):  # what is not finite comes first
+    with np.errstate(all="ignore"):  # an overflow is inf
         difference = output - (xp.mean(output, axis=-2, keepdims=True) if other is None else other)
-        return as_floats(xp.sum(difference * difference, axis=-1))
+        found = np.sum(as_floats(difference) ** 2, axis=-1)  # squares of float32 need room
+    return np.where(np.isnan(found), np.inf, found)
 
 
 def heads_of(
@@ -160,9 +163,9 @@ def heads_of(
 
 
 def take(x: Array, index: np.ndarray) -> Array:
-    """Return these rows of ``x`` (n, columns)."""
+    """Return these rows of ``x`` (..., n, columns)."""
     xp = namespace(x)
-    return xp.take(x, asarray_like(index, x, xp.int64), axis=0)
+    return xp.take(x, asarray_like(index, x, xp.int64), axis=-2)
 
 
 def as_floats(x: Array) -> np.ndarray:

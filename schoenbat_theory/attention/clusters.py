@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from schoenbat_theory.arrays import Array, device_of, namespace
 
-__all__ = ["covariance", "equal_clusters", "fit_multiply_adds", "gather", "largest"]
+__all__ = ["covariance", "equal_clusters", "fit_multiply_adds", "gather", "largest", "rounded_up"]
 
 STEPS = 4  # of the power method: an axis that is nearly another is as good a place to cut
 GOLDEN = (5**0.5 - 1) / 2
@@ -31,7 +31,7 @@ def equal_clusters(x: Array, metric: Array, *counts: int) -> Array:
     for p in _cuts(counts):
         rows, size = gather(x, index), index.shape[-1] // p  # (h, c, size p, d)
         scores = (rows @ xp.matrix_transpose(_principal_axis(rows, metric)))[..., 0]
-        order = xp.argsort(scores, axis=-1, stable=True)
+        order = xp.argsort(scores, axis=-1, stable=False)
         # Sorted, so that rounding, which may swap neighbours, leaves the samples of all clusters as they are.
         index = xp.sort(xp.reshape(_take_along(index, order), (heads, -1, size)), axis=-1)
     return xp.reshape(index, (heads, *counts, -1))
@@ -59,13 +59,13 @@ def fit_multiply_adds(n: int, dim: int, *counts: int) -> float:
     """Return what `equal_clusters` and one covariance cost one head, in multiply-adds.
 
     A covariance: s d (d + 1) for s sampled tokens. Each cut: n d for the scores, and for every cluster of which s tokens
-    are sampled 2 s d for the mean and the farthest, d^2 + (2 s d + d^2 + 2 d) per step for the axis.
+    are sampled 2 s d for the mean and the farthest, d^2 + d to begin and 2 s d + d^2 + d per step for the axis.
     """
     sampled = min(n, SAMPLE * dim)
     clusters, total = 1, float(sampled * dim * (dim + 1))
     for p in _cuts(counts):
         s = min(n // clusters, SAMPLE * dim)
-        total += n * dim + clusters * (2 * s * dim + dim**2 + STEPS * (2 * s * dim + dim**2 + 2 * dim))
+        total += n * dim + clusters * (2 * s * dim + dim**2 + dim + STEPS * (2 * s * dim + dim**2 + dim))
         clusters *= p
     return total
 
@@ -90,19 +90,24 @@ def largest(x: Array, count: int) -> tuple[Array, Array]:
 
 
 def _principal_axis(rows: Array, metric: Array) -> Array:
-    """Return metric times the direction of largest variance of ``rows`` (h, c, s, d), (h, c, 1, d), of length 1 or 0."""
+    """Return metric times the direction of largest variance of ``rows`` (h, c, s, d), (h, c, 1, d), zeros where there is none."""
     xp = namespace(rows)
     z = _sample(rows)
     z = z - xp.mean(z, axis=-2, keepdims=True)
     metric = metric[:, None, :, :]
     farthest = xp.argmax(xp.sum(z * z, axis=-1), axis=-1)  # it has a share in the axis, as zeros have not
     axis = gather(xp.reshape(z, (-1, *z.shape[-2:])), xp.reshape(farthest, (-1, 1)))
-    axis = xp.reshape(axis, (*z.shape[:-2], 1, z.shape[-1])) @ metric
+    axis = _of_size_one(xp.reshape(axis, (*z.shape[:-2], 1, z.shape[-1])) @ metric)
     for _ in range(STEPS):
-        axis = (xp.matrix_transpose(z @ xp.matrix_transpose(axis)) @ z) @ metric
-        length = xp.sqrt(xp.sum(axis * axis, axis=-1, keepdims=True))
-        axis = axis / xp.where(length > 0, length, xp.ones_like(length))
+        axis = _of_size_one((xp.matrix_transpose(z @ xp.matrix_transpose(axis)) @ z) @ metric)
     return axis
+
+
+def _of_size_one(axis: Array) -> Array:
+    """Return axes (..., 1, d) with 1 as largest |entry|, or zeros: squares of a length could underflow beside a huge token."""
+    xp = namespace(axis)
+    size = xp.max(xp.abs(axis), axis=-1, keepdims=True)
+    return axis / xp.where(size > 0, size, xp.ones_like(size))
 
 
 def _sample(x: Array) -> Array:
@@ -119,6 +124,16 @@ def _take_along(index: Array, order: Array) -> Array:
     xp, s = namespace(index), index.shape[-1]
     rows = xp.reshape(xp.arange(order.size // s, device=device_of(order)) * s, (*order.shape[:-1], 1))
     return xp.reshape(xp.take(xp.reshape(index, (-1,)), xp.reshape(order + rows, (-1,))), order.shape)
+
+
+def rounded_up(count: int) -> int:
+    """Return the smallest 2^a 3^b that is at least ``count``: it can be cut into halves and thirds again and again.
+
+    >>> [rounded_up(count) for count in (1, 5, 47, 64, 65)]
+    [1, 6, 48, 64, 72]
+    """
+    powers: list[int] = [3**b for b in range(count.bit_length())]
+    return min(power << (-(-count // power) - 1).bit_length() for power in powers)
 
 
 def _cuts(counts: Sequence[int]) -> list[int]:

@@ -8,12 +8,21 @@ from typing import NamedTuple
 import numpy as np
 
 from schoenbat_theory.arrays import Array, device_of, namespace
-from schoenbat_theory.attention.clusters import covariance, equal_clusters, fit_multiply_adds, gather, largest
+from schoenbat_theory.attention.clusters import (
+    covariance,
+    equal_clusters,
+    fit_multiply_adds,
+    gather,
+    largest,
+    rounded_up,
+)
+from schoenbat_theory.attention.inputs import blocks
 from schoenbat_theory.attention.sums import with_ones
 
-__all__ = ["Keys", "Sizes", "attend", "fit"]
+__all__ = ["Keys", "Sizes", "attend", "fit", "square_radii"]
 
-NUMBERS = 1 << 19  # in each array of a step: 2 MB in float32
+NUMBERS = 1 << 19  # in each array while blocks are weighed: 2 MB in float32
+CACHED = 1 << 17  # in each array while queries attend, which are gone through again and again: 512 KB
 CANDIDATES = 4  # runs of keys among which one is chosen
 
 
@@ -30,7 +39,7 @@ class Sizes(NamedTuple):
     @classmethod
     def of(cls, clusters: int, blocks: int, exact: int, n: int, m: int) -> Sizes:
         """Return the sizes for ``n`` queries and ``m`` keys, at least one of each."""
-        clusters, blocks = min(clusters, n), min(blocks, m)
+        clusters, blocks = min(rounded_up(clusters), n), min(rounded_up(blocks), m)
         run = max(1, min(m // blocks, m // (CANDIDATES * max(exact, 1))))
         runs = -(-m // (blocks * run))
         return cls(clusters, -(-n // clusters), blocks, runs, run, min(-(-exact // run), blocks * runs))
@@ -51,8 +60,12 @@ class Sizes(NamedTuple):
         return self.chosen * self.run + self.blocks
 
     def at_once(self, width: int) -> int:
-        """Return how many clusters are worked on at once, ``width`` that of keys and values together."""
-        return max(1, NUMBERS // max(self.length, self.treated * max(width, self.tile)))
+        """Return for how many clusters blocks are weighed at once, ``width`` that of keys and values together."""
+        return max(1, NUMBERS // max(self.length, self.blocks * width))
+
+    def in_cache(self, width: int) -> int:
+        """Return how many clusters attend at once."""
+        return max(1, CACHED // (self.treated * max(width, self.tile)))
 
     def multiply_adds(self, d: int, e: int) -> float:
         """Return what one head costs, in multiply-adds: the sum of what `fit` and `attend` do, comparisons left out."""
@@ -67,10 +80,7 @@ class Sizes(NamedTuple):
 class Keys(NamedTuple):
     """Keys in the order of their blocks, (heads, ...) or, of one head, without."""
 
-    k: Array  # (length, d)
-    v: Array  # (length, e)
-    both: Array  # (blocks, keys of a block, d + e + 1): keys, values, ones
-    log_weights: Array  # (length,), the largest 0
+    rows: Array  # (length, 1 + d + e + 1): log-weight, the largest 0, then key, value and one
     log_spread: Array  # (length,): log E z^2 but for a constant, z = <query - its cluster, key - its block>
 
 
@@ -79,12 +89,11 @@ def fit(q: Array, k: Array, v: Array, log_weights: Array, sizes: Sizes) -> tuple
 
     ``q`` (heads, n, d), ``k`` (heads, m, d), ``v`` (heads, m, e), ``log_weights`` (heads, m), the largest 0
     """
-    xp, heads, d = namespace(q), q.shape[0], q.shape[-1]
+    xp, heads = namespace(q), q.shape[0]
     seen = log_weights > -xp.inf
-    spare = sizes.length - k.shape[-2]
+    nothing = xp.full((heads, sizes.length - k.shape[-2]), -xp.inf, dtype=q.dtype, device=device_of(q))
+    log_weights = xp.concat([log_weights, nothing], axis=-1)[..., None]
     k, v = _filled(k, sizes.length), _filled(v, sizes.length)
-    nothing = xp.full((heads, spare), -xp.inf, dtype=q.dtype, device=device_of(q))
-    log_weights = xp.concat([log_weights, nothing], axis=-1)
 
     queries = _filled(_scaled(q), sizes.clusters * sizes.tile)
     keys = _scaled(_without_hidden(k, _filled(seen[..., None], sizes.length)))
@@ -95,53 +104,78 @@ def fit(q: Array, k: Array, v: Array, log_weights: Array, sizes: Sizes) -> tuple
     z = gather(keys, order)
     z = xp.reshape(z - xp.mean(z, axis=-2, keepdims=True), keys.shape)
     spread = xp.sum((z @ rest) * z, axis=-1)
-    order = xp.reshape(order, (heads, -1))
-    k, v = gather(k, order), gather(v, order)
-    both = xp.reshape(
-        with_ones(xp.concat([k, v], axis=-1), range(sizes.length)), (heads, sizes.blocks, -1, d + v.shape[-1] + 1)
-    )
     smallest = float(xp.finfo(q.dtype).smallest_normal)  # rounding may leave less than nothing
     log_spread = xp.log(xp.maximum(spread, xp.full_like(spread, smallest)))
-    return rows, Keys(k, v, both, gather(log_weights[..., None], order)[..., 0], log_spread)
+    table = with_ones(xp.concat([log_weights, k, v], axis=-1), range(sizes.length))
+    return rows, Keys(gather(table, xp.reshape(order, (heads, -1))), log_spread)
 
 
 @np.errstate(all="ignore")  # an overflow is found in the output
-def attend(queries: Array, keys: Keys, sizes: Sizes) -> Array:
-    """Return the attention (c, tile, e) of clusters of queries (c, tile, d) to the keys of one head."""
-    xp, clusters, d = namespace(queries), queries.shape[0], queries.shape[-1]
-    centre = xp.mean(queries, axis=-2)
-    logs = centre @ xp.matrix_transpose(keys.k) + keys.log_weights  # of the weights w_j, (c, length)
+def attend(queries: Array, keys: Keys, sizes: Sizes, radii: Array | None = None) -> Array:
+    """Return the attention (c, tile, e) of clusters of queries (c, tile, d) to the keys of one head.
+
+    With the ``radii`` of blocks (blocks,) a last column holds what a query's error grows with: |x|^2 sum_b pi_b radius_b,
+    pi_b the weight of a block. It is the variance of <x, k_j - m_b> that the weights leave out, but for its direction.
+    """
+    xp, (clusters, tile, d), width = namespace(queries), queries.shape, keys.rows.shape[-1]
+    centre = xp.mean(queries, axis=-2, keepdims=True)
+    logs = _after_one(centre)[:, 0, :] @ xp.matrix_transpose(keys.rows[:, : d + 1])  # of the weights w_j, (c, length)
     scores = xp.reshape(logs + keys.log_spread, (clusters, -1, sizes.run))
     scores = functools.reduce(xp.maximum, (scores[..., i] for i in range(sizes.run)))  # of short rows, faster than max
     index, chosen = largest(scores, sizes.chosen)
     logs = xp.reshape(logs, (clusters, -1, sizes.run))
-    exact = _runs(keys.k, index, sizes.run), _of_rows(logs, index), _runs(keys.v, index, sizes.run)
-    logs = xp.where(chosen[..., None], xp.full_like(logs[..., :1], -xp.inf), logs)
-    means = _block_means(xp.reshape(logs, (clusters, sizes.blocks, -1)), keys.both, d)
-    near, log_weights, values = (xp.concat([a, b], axis=1) for a, b in zip(exact, means, strict=True))
+    exact = xp.reshape(gather(logs, index), (clusters, -1))
+    logs[chosen] = -xp.inf
+    means = _block_means(xp.reshape(logs, (clusters, sizes.blocks, -1)), keys.rows)
 
-    weights = (queries - centre[:, None, :]) @ xp.matrix_transpose(near)  # (c, tile, treated)
-    weights += log_weights[:, None, :]
-    weights = _exp(weights, xp.max(weights, axis=-1, keepdims=True))
-    total = xp.sum(weights, axis=-1, keepdims=True)
-    return (weights @ values) / xp.where(total > 0, total, xp.ones_like(total))
+    x = queries - centre
+    out = xp.empty((clusters, tile, width - d - 2), dtype=x.dtype, device=device_of(x))
+    beyond = xp.empty((clusters, tile, 1), dtype=x.dtype, device=device_of(x))
+    for some in blocks(clusters, sizes.in_cache(width)):
+        part = (slice(some.start, some.stop), ...)
+        near = _runs(keys.rows, index[part], sizes.run)
+        near[..., 0] = exact[part]
+        near = xp.concat([near, means[part]], axis=1)
+        weights = _after_one(x[part]) @ xp.matrix_transpose(near[..., : d + 1])  # their logarithms, (c, tile, treated)
+        weights = _exp(weights, xp.max(weights, axis=-1))
+        sums = weights @ near[..., d + 1 :]
+        total = xp.where(sums[..., -1:] > 0, sums[..., -1:], xp.ones_like(sums[..., -1:]))
+        out[part] = sums[..., :-1] / total
+        if radii is not None:
+            beyond[part] = weights[..., -sizes.blocks :] @ radii[:, None] / total
+    return out if radii is None else xp.concat([out, xp.sum(x * x, axis=-1, keepdims=True) * beyond], axis=-1)
 
 
-def _block_means(logs: Array, both: Array, d: int) -> tuple[Array, Array, Array]:
-    """Return weighted means of keys (c, blocks, d), logs of masses (c, blocks), weighted means of values (c, blocks, e)."""
+def square_radii(keys: Keys, d: int, sizes: Sizes) -> Array:
+    """Return the mean squared distance of the keys of each block to their mean, (blocks,), but for a constant."""
+    k = keys.rows[:, 1 : d + 1]
+    xp, of_blocks = namespace(k), (sizes.blocks, -1, d)
+    z = xp.reshape(k, of_blocks)
+    z = _scaled(xp.reshape(z - xp.mean(z, axis=-2, keepdims=True), (1, *k.shape)))
+    return xp.mean(xp.sum(xp.reshape(z * z, of_blocks), axis=-1), axis=-1)
+
+
+def _after_one(x: Array) -> Array:
+    """Return rows x with a one before each, beside which the log-weight of a key is one more coordinate."""
+    xp = namespace(x)
+    return xp.concat([xp.ones_like(x[..., :1]), x], axis=-1)
+
+
+def _block_means(logs: Array, rows: Array) -> Array:
+    """Return a row for each block, (c, blocks, width): log of its mass, weighted means of keys and of values, one."""
     xp = namespace(logs)
     top = xp.max(logs, axis=-1)  # taken off for each block, so that none underflows beside another
-    weights = _exp(logs, top[..., None])
-    sums = xp.permute_dims(xp.permute_dims(weights, (1, 0, 2)) @ both, (1, 0, 2))
-    mass = xp.where(top > -xp.inf, sums[..., -1], xp.ones_like(top))
-    means = sums[..., :-1] / mass[..., None]
-    return means[..., :d], top + xp.log(mass), means[..., d:]
+    weights = xp.permute_dims(_exp(logs, top), (1, 0, 2))
+    sums = weights @ xp.reshape(rows, (logs.shape[1], -1, rows.shape[-1]))[..., 1:]
+    sums = xp.permute_dims(sums, (1, 0, 2))
+    mass = xp.where(top > -xp.inf, sums[..., -1], xp.ones_like(top))[..., None]
+    return xp.concat([top[..., None] + xp.log(mass), sums[..., :-1] / mass, xp.ones_like(mass)], axis=-1)
 
 
 def _exp(logs: Array, top: Array) -> Array:
-    """Return exp(logs - top), zeros where top is -inf, in the place of ``logs`` as far as a library can."""
+    """Return exp(logs - top) of rows, zeros where top is -inf, in the place of ``logs`` as far as a library can."""
     xp = namespace(logs)
-    logs -= xp.where(top > -xp.inf, top, xp.zeros_like(top))
+    logs -= xp.where(top > -xp.inf, top, xp.zeros_like(top))[..., None]
     return xp.exp(logs)
 
 
@@ -150,12 +184,6 @@ def _runs(x: Array, index: Array, run: int) -> Array:
     xp, width = namespace(x), x.shape[-1]
     found = xp.take(xp.reshape(x, (-1, run * width)), xp.reshape(index, (-1,)), axis=0)
     return xp.reshape(found, (index.shape[0], -1, width))
-
-
-def _of_rows(logs: Array, index: Array) -> Array:
-    """Return the runs ``index`` (c, chosen) of logs (c, runs, run), each from its own row, (c, chosen run)."""
-    xp = namespace(logs)
-    return xp.reshape(gather(logs, index), (logs.shape[0], -1))
 
 
 def _filled(x: Array, rows: int) -> Array:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from schoenbat_theory.arrays import Array, all_finite, check_finite, device_of, namespace
-from schoenbat_theory.attention.inputs import blocks, check_shapes, explain_not_finite, take_rows
+from schoenbat_theory.attention.inputs import check_shapes, explain_not_finite
 from schoenbat_theory.attention.sums import TOKENS
 from schoenbat_theory.features.recenter import shifts
 from schoenbat_theory.features.weights import hide, key_weights, normalised
@@ -73,16 +73,35 @@ def _tangent(q: Array, k: Array, v: Array, log_weights: Array | None) -> Array:
         raise
     w = normalised(log_weights)
     centre = w[..., None, :] @ v
-    slope, rest = 0.0, 0.0
-    for columns in blocks(k.shape[-2], TOKENS):
-        y = take_rows(v, columns) - centre
-        y *= w[..., columns.start : columns.stop, None]
-        ones = xp.ones((1, len(columns)), dtype=y.dtype, device=device_of(y))
-        slope = slope + xp.matrix_transpose(take_rows(k, columns)) @ y
-        rest = rest + ones @ y  # several times faster than xp.sum
+    y = v - centre
+    y *= w[..., None]
+    slope = _over_keys(k, y)
+    rest = _over_keys(xp.ones_like(k[..., :1]), y)
     slope = slope - m[..., :, None] * rest  # what rounding left of sum_j w_j (v_j - v_w) = 0
-    out = q @ slope
+    out = _of_queries(q, slope)
     out += centre + rest - c[..., None, :] @ slope
     if not all_finite(out):
         explain_not_finite(q=q, k=k, v=v)
     return out
+
+
+def _over_keys(x: Array, y: Array) -> Array:
+    """Return x^T y, (..., d, e), summed block after block: their products stay in the cache, and rounding stays small."""
+    xp = namespace(x)
+    (x, x_rest), (y, y_rest) = _in_blocks(x), _in_blocks(y)
+    return xp.sum(xp.matrix_transpose(x) @ y, axis=-3) + xp.matrix_transpose(x_rest) @ y_rest
+
+
+def _of_queries(q: Array, slope: Array) -> Array:
+    """Return q slope, (..., n, e), block by block."""
+    xp, (x, x_rest) = namespace(q), _in_blocks(q)
+    out = x @ slope[..., None, :, :]
+    out = xp.reshape(out, (*out.shape[:-3], out.shape[-3] * TOKENS, out.shape[-1]))
+    return out if x_rest.shape[-2] == 0 else xp.concat([out, x_rest @ slope], axis=-2)
+
+
+def _in_blocks(x: Array) -> tuple[Array, Array]:
+    """Return x (..., n, d) as blocks (..., n // b, b, d) of b tokens and the tokens that are left, (..., n % b, d)."""
+    count = x.shape[-2] // TOKENS
+    whole = namespace(x).reshape(x[..., : count * TOKENS, :], (*x.shape[:-2], count, TOKENS, x.shape[-1]))
+    return whole, x[..., count * TOKENS :, :]

@@ -16,23 +16,23 @@ from schoenbat_theory.arrays import (
     namespace,
     require_int,
 )
-from schoenbat_theory.attention.clusters import gather
-from schoenbat_theory.attention.expansion import Keys, Sizes, attend, fit
+from schoenbat_theory.attention.clusters import gather, rounded_up
+from schoenbat_theory.attention.expansion import Keys, Sizes, attend, fit, square_radii
 from schoenbat_theory.attention.inputs import blocks, check_shapes, explain_not_finite
 from schoenbat_theory.features.weights import hide, key_weights, top_off
 
-__all__ = ["LocalBudget", "local_attention"]
+__all__ = ["LocalBudget", "doubted_local_attention", "local_attention"]
 
 
 @dataclass(frozen=True)
 class LocalBudget:
     r"""How fine the local expansions of attention are.
 
-    ``clusters``  of queries, of one size; as many as queries, or more, make attention exact
-    ``blocks``    of keys, of one size; as many as keys, or more, make it exact
+    ``clusters``  of queries, of one size, rounded up to 2^a 3^b; as many as queries, or more, make attention exact
+    ``blocks``    of keys, of one size, rounded up likewise; as many as keys, or more, make it exact
     ``exact``     keys that each cluster treats exactly, rounded up to runs of neighbours where keys are many; all: exact
 
-    Clusters and blocks are cut into as many parts at once as the largest prime factor says: factors 2 and 3 serve best.
+    Numbers are rounded where they are used, because clusters and blocks are cut into halves and thirds again and again.
     Raises ``TypeError`` or ``ValueError`` unless clusters and blocks are at least 1, and exact at least 0.
 
     >>> LocalBudget.for_length(512, 512)
@@ -51,7 +51,7 @@ class LocalBudget:
     def for_length(cls, n: int, m: int) -> LocalBudget:
         r"""Return the default for ``n`` queries and ``m`` keys, with which the cost of a query grows as sqrt(m).
 
-            blocks = sqrt(8 m),    exact = 2 blocks,    clusters = n sqrt(8 / m),    rounded up to 2^a or 3 2^a
+            blocks = sqrt(8 m),    exact = 2 blocks,    clusters = n sqrt(8 / m),    rounded up to 2^a 3^b
 
         The constant 8 makes the cost at 512 tokens and d = e = 32 that of 256 random features, fit included.
 
@@ -59,8 +59,8 @@ class LocalBudget:
         LocalBudget(clusters=384, blocks=384, exact=768)
         """
         n, m = require_int("n", n, 0), require_int("m", m, 0)
-        count = _round_up(math.sqrt(8 * m))
-        return cls(_round_up(n * math.sqrt(8 / max(m, 1))), count, 2 * count)
+        clusters, count = (max(math.ceil(x), 1) for x in (n * math.sqrt(8 / max(m, 1)), math.sqrt(8 * m)))
+        return cls(rounded_up(clusters), rounded_up(count), 2 * rounded_up(count))
 
     def multiply_adds(self, n: int, m: int, d: int, e: int) -> float:
         r"""Return what a query costs, in multiply-adds, the fit included: a product, a sum, an exponential is one each.
@@ -75,7 +75,7 @@ class LocalBudget:
         with the numbers that are executed, which fill up clusters, blocks and runs. Comparisons are left out.
 
         >>> round(LocalBudget.for_length(512, 512).multiply_adds(512, 512, 32, 32))
-        25843
+        25819
         """
         if min(n, m) == 0:
             return 0.0
@@ -84,12 +84,6 @@ class LocalBudget:
     def sizes(self, n: int, m: int) -> Sizes:
         """Return the sizes of arrays for ``n`` queries and ``m`` keys, at least one of each."""
         return Sizes.of(self.clusters, self.blocks, self.exact, n, m)
-
-
-def _round_up(x: float) -> int:
-    """Return the smallest 2^a or 3 2^a that is at least x: it can be cut into halves again and again."""
-    power = 1 << max(math.ceil(math.log2(max(x, 1.0))), 0)
-    return power * 3 // 4 if power >= 4 and power * 3 // 4 >= x else power
 
 
 def local_attention(
@@ -117,8 +111,10 @@ def local_attention(
     returns     (..., n, e), same library, device and dtype; zeros where every key is masked
 
     T are the keys with the largest w_j E z_j^2, in runs of neighbours where m is large, E over a sample of all queries.
-    Clusters and blocks are cut by `equal_clusters`; nothing is random. Each head is fitted on its own, from all its
-    queries and keys, so that there is no causal form: a later token would change the clusters of earlier ones.
+    Clusters and blocks are cut by `equal_clusters`; nothing is random, but which tokens are sampled and which fill up
+    depends on their order. Each head is fitted on its own, from all its queries and keys, so that there is no causal form: a
+    later token would change the clusters of earlier ones. Values are not looked at: where one value alone counts, a mean
+    may err less. Logarithms of weights err by about u |c| |k|: a query that is huge costs its cluster digits.
     Unlike maps of features it is worth its cost on sharp heads; where attention is nearly uniform, features are cheaper.
     Never holds n x m numbers. Raises ``TypeError`` or ``ValueError`` for wrong input, as `kernel_attention` does.
 
@@ -129,6 +125,41 @@ def local_attention(
     array([[0.731],
            [0.269]])
     """
+    return _local(q, k, v, key_mask, key_log_weights, budget, doubted=False)
+
+
+def doubted_local_attention(
+    q: Array,
+    k: Array,
+    v: Array,
+    *,
+    key_mask: Array | None = None,
+    key_log_weights: Array | None = None,
+    budget: LocalBudget | None = None,
+) -> tuple[Array, Array]:
+    r"""Return `local_attention`, (..., n, e), and how much each row is to be doubted, (..., n), of which only the order counts.
+
+        doubt = |x|^2 sum_b p_b E_b |k_j - m_b|^2,    p_b the weight that the row gives to block b
+
+    This is the share of the row that is not exact times the mean of z^2 there, the direction of z left out: what the
+    leading error grows with (P42). On sharp heads most of the error sits in a few rows, and these are nearly always among
+    those of the largest doubt. It takes 2 d + blocks multiply-adds per query more.
+    """
+    out = _local(q, k, v, key_mask, key_log_weights, budget, doubted=True)
+    return out[..., :-1], out[..., -1]
+
+
+def _local(
+    q: Array,
+    k: Array,
+    v: Array,
+    key_mask: Array | None,
+    key_log_weights: Array | None,
+    budget: LocalBudget | None,
+    *,
+    doubted: bool,
+) -> Array:
+    """Return local attention, (..., n, e), with the doubts as a last column where they are asked for."""
     lead = check_shapes(q, k, v)
     if budget is not None and not isinstance(budget, LocalBudget):
         raise TypeError(f"budget: expected a LocalBudget or None, found {budget!r:.60}")
@@ -141,7 +172,7 @@ def local_attention(
     lead = broadcast_shapes(arrays=lead, weights=tuple(weights.shape[:-1]))
     heads = math.prod(lead)
     if heads * n * m == 0:
-        return xp.zeros((*lead, n, e), dtype=q.dtype, device=device_of(q))
+        return xp.zeros((*lead, n, e + doubted), dtype=q.dtype, device=device_of(q))
     # No inner product is larger, of a query with a key or of what is left of one with the mean of a block.
     with np.errstate(over="ignore"):
         largest = 4 * d * xp.max(xp.abs(q)) * xp.max(xp.abs(k))
@@ -152,14 +183,15 @@ def local_attention(
     weights = xp.reshape(xp.broadcast_to(weights, (*lead, m)), (heads, m))
     rows, keys = fit(q, k, v, weights, sizes)
     tiles = gather(q, rows % n)  # (heads, clusters, tile, d)
-    found = xp.empty((*rows.shape, e), dtype=q.dtype, device=device_of(q))
+    found = xp.empty((*rows.shape, e + doubted), dtype=q.dtype, device=device_of(q))
     for head in range(heads):
         its_keys = Keys(*(x[head, ...] for x in keys))
+        radii = square_radii(its_keys, d, sizes) if doubted else None
         for some in blocks(sizes.clusters, sizes.at_once(d + e)):
             part = (head, slice(some.start, some.stop))
-            found[(*part, ...)] = attend(tiles[(*part, ...)], its_keys, sizes)
+            found[(*part, ...)] = attend(tiles[(*part, ...)], its_keys, sizes, radii)
     places = xp.argsort(xp.reshape(rows, (heads, -1)), axis=-1)[:, :n]
-    out = gather(xp.reshape(found, (heads, -1, e)), places)
-    if not all_finite(out):
+    out = gather(xp.reshape(found, (heads, -1, e + doubted)), places)
+    if not all_finite(out[..., :e]):
         explain_not_finite(q=q, k=k, v=v)
-    return xp.reshape(out, (*lead, n, e))
+    return xp.reshape(out, (*lead, n, e + doubted))

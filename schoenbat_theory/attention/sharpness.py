@@ -39,6 +39,7 @@ import numpy as np
 from schoenbat_theory.arrays import Array, asarray_like, namespace, to_host
 from schoenbat_theory.attention.local import LocalBudget
 from schoenbat_theory.features.recenter import recenter
+from schoenbat_theory.features.sample import evenly_spaced
 from schoenbat_theory.features.weights import normalised
 from schoenbat_theory.markup import decimal, table
 
@@ -54,8 +55,10 @@ ROWS = 64  # a mean of so many exponential variables errs by 12 %, its root by h
 class Sharpness:
     """How sharp attention is, and what that leaves; floats and a text, or arrays of the leading axes where there are any.
 
-    ``spread``      standard deviation s of the recentred logits under the weights of the keys;  ``divergence``  A,
-    ``dimension``   r and  ``tail``  T as in the module
+    ``spread``      standard deviation s of the recentred logits under the weights w of the keys
+    ``divergence``  A, mean over queries of the Kullback-Leibler divergence of the weights of a row from w; about s^2/2
+    ``dimension``   r, over how many coordinates of the balanced basis the logits spread
+    ``tail``        T, mean weight of a row beyond the keys that local expansions would treat exactly
     ``effective_keys``  1 / sum_j w_j^2, how many keys the weights w rest on (Kish's effective size, from memory)
     ``row_keys``    the same of the weights of a row, median over rows
     ``family``      "first order" (`first_order_attention`), "monomials" (`OptimizedMaclaurin` after `recenter`),
@@ -105,10 +108,9 @@ def sharpness(q: Array, k: Array, *, key_mask: Array | None = None, key_log_weig
     (n, d), m, xp = q.shape[-2:], k.shape[-2], namespace(x)
     if 0 in (n, m):
         return _decided(_Numbers(*(np.zeros(log_weights.shape[:-1]) for _ in range(6))), n, m, d)
-    weights, count = normalised(log_weights), min(ROWS, n)
+    weights = normalised(log_weights)
     parts = xp.mean(x * x, axis=-2) * (weights[..., None, :] @ (y * y))[..., 0, :]
-    index = (2 * np.arange(count) + 1) * n // (2 * count)
-    t = xp.take(x, asarray_like(index, x, xp.int64), axis=-2) @ xp.matrix_transpose(y)
+    t = xp.take(x, asarray_like(evenly_spaced(ROWS, n), x, xp.int64), axis=-2) @ xp.matrix_transpose(y)
     logits = t + log_weights[..., None, :]
     rows = normalised(logits)
     growth = _log_sum_exp(logits) - _log_sum_exp(log_weights)[..., None]

@@ -16,7 +16,7 @@ import numpy as np
 
 import schoenbat_theory as st
 from schoenbat_theory.arrays import Array
-from schoenbat_theory.benchmark.peers import torch_attentions
+from schoenbat_theory.benchmark.peers import load_peers, torch_attentions
 from schoenbat_theory.benchmark.problem import FULL, Inputs, Method, Scene, double, draw_tokens, no_draw, seed, single
 
 __all__ = ["LOCAL", "PRE_SCALED"]
@@ -29,6 +29,7 @@ CORES = os.cpu_count() or 1
 
 def _inputs(n: int, rng: np.random.Generator, heads: Iterable[int], root: float) -> Inputs:
     """Return q, k, v (heads, n, d): queries and keys divided by d**root."""
+    load_peers()
     q, k, v = (np.stack(some) for some in zip(*(draw_tokens(n, rng, head) for head in heads), strict=True))
     return single(q=q / q.shape[-1] ** root, k=k / k.shape[-1] ** root, v=v)
 
@@ -49,9 +50,14 @@ def _each_head(inputs: Inputs, made: Any, attend: Attend) -> Array:
     def one(head: int) -> None:
         out[head] = attend(q[head], k[head], v[head], None if made is None else made[head])
 
-    with ThreadPoolExecutor(CORES) as pool:
-        list(pool.map(one, range(len(q))))
+    list(_pool().map(one, range(len(q))))
     return out
+
+
+@functools.cache
+def _pool() -> ThreadPoolExecutor:
+    """Return one thread for each core, kept: to start them takes as long as a short sequence."""
+    return ThreadPoolExecutor(CORES)
 
 
 def _method(

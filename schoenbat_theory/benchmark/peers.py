@@ -11,7 +11,15 @@ from typing import Any
 from schoenbat_theory.arrays import Array
 from schoenbat_theory.benchmark.problem import Inputs, Method
 
-__all__ = ["torch_attentions"]
+__all__ = ["load_peers", "torch_attentions"]
+
+
+def load_peers() -> bool:
+    """Import torch where it is installed, so that no method pays for it in time or memory; tell whether it is."""
+    found = importlib.util.find_spec("torch") is not None
+    if found:
+        importlib.import_module("torch")
+    return found
 
 
 def torch_attentions(scale: float, *, pre_scaled: bool) -> list[Method]:

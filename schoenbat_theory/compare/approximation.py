@@ -10,7 +10,7 @@ import numpy as np
 
 from schoenbat_theory.arrays import Array
 from schoenbat_theory.attention import attention_sums, feature_attention
-from schoenbat_theory.compare.costs import Sizes
+from schoenbat_theory.attention.costs import Sizes
 from schoenbat_theory.compare.targets import Problem
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Approximation",
     "Method",
     "Output",
+    "any_width",
     "features",
     "says_its_width",
     "sizes",
@@ -79,6 +80,12 @@ class Method:
     def family(self) -> str:
         """What it is a variant of."""
         return self.group or self.name.partition(",")[0]
+
+
+def any_width(problem: Problem, width: int) -> int:
+    """Return a law for what has nothing to draw beforehand: the width itself."""
+    del problem
+    return width
 
 
 def too_many(problem: Problem, landmarks: int) -> bool:

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from schoenbat_theory.attention import costs
 from schoenbat_theory.attention.approximate import approximate_attention
 from schoenbat_theory.attention.first_order import first_order_attention
 from schoenbat_theory.attention.local import LocalBudget, local_attention
-from schoenbat_theory.compare import costs
-from schoenbat_theory.compare.approximation import LARGEST, Approximation, Method, Output, sizes, through
+from schoenbat_theory.compare.approximation import LARGEST, Approximation, Method, Output, any_width, sizes, through
 from schoenbat_theory.compare.results import BEYOND_THE_PAPER
 from schoenbat_theory.compare.targets import Problem
 from schoenbat_theory.features.optimized import OptimizedMaclaurin
@@ -84,14 +84,8 @@ def _draw_moved(fitted: _Fitted, problem: Problem, rng: np.random.Generator) -> 
     return Approximation(run, phi.n_features, cost)
 
 
-def _of_any(problem: Problem, width: int) -> int:
-    """A law for what has nothing to draw beforehand."""
-    del problem
-    return width
-
-
 def _of_exp(problem: Problem, width: int) -> int | None:
-    """The same for what answers for the kernel exp alone."""
+    """A law for what answers for the kernel exp alone."""
     return width if problem.target.kernel == "exp" else None
 
 
@@ -131,7 +125,7 @@ def _approximate(width: int, problem: Problem, rng: np.random.Generator) -> Appr
         found = approximate_attention(problem.q, problem.k, problem.v, kernel=kernel, n_features=width, rng=seed)
         return Output(found.output, chosen=found.method, multiply_adds=found.multiply_adds)
 
-    return Approximation(run, width, costs.features(sizes(problem), width * problem.target.d, width))
+    return Approximation(run, width, costs.budget(sizes(problem), width))
 
 
 _HERE: dict[str, Any] = {"group": BEYOND_THE_PAPER}
@@ -141,5 +135,5 @@ BEYOND = (
     Method("optimized Maclaurin, with values", functools.partial(_optimized, True), _draw_moved, **_HERE),
     Method("Taylor, degree 2, recentred", _degree_2, _draw_moved, random=False, **_HERE),
     Method("local expansions", _budget, _local, at_widths=False, random=False, **_HERE),
-    Method("approximate attention", _of_any, _approximate, **_HERE),
+    Method("approximate attention", any_width, _approximate, **_HERE),
 )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from schoenbat_theory.compare import costs
+from schoenbat_theory.attention import costs
 from schoenbat_theory.compare.approximation import DIVIDED, Method, sizes
 from schoenbat_theory.compare.targets import Problem
 from schoenbat_theory.features.maclaurin import RandomMaclaurin

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from schoenbat_theory.compare.results import BASELINE, BEYOND_THE_PAPER, Comparison, Result, finite, median
+from schoenbat_theory.compare.comparison import Comparison
+from schoenbat_theory.compare.quantities import finite, median, or_inf
+from schoenbat_theory.compare.results import BASELINE, BEYOND_THE_PAPER, Result
 from schoenbat_theory.compare.rows import Row
 from schoenbat_theory.compare.scaling.ablation import Ablation
 from schoenbat_theory.markup import decimal
@@ -32,7 +33,7 @@ def ranking(comparison: Comparison, rows: Sequence[Row], target: str) -> Evidenc
     for row in rows:
         heads = [one for one in mine if one.method == row.method]
         errors = _errors(heads)
-        draws = [median(_or_inf(one.interval[i]) for one in heads) for i in (0, 1)]
+        draws = [median(or_inf(one.interval[i]) for one in heads) for i in (0, 1)]
         lines.append(
             {
                 "label": row.method,
@@ -189,11 +190,7 @@ def _series(groups: list[list[Result]], x: str) -> dict[str, Any]:
 
 
 def _errors(group: Iterable[Result]) -> list[float]:
-    return [_or_inf(one.error) for one in group]
-
-
-def _or_inf(x: float | None) -> float:
-    return math.inf if x is None else x
+    return [or_inf(one.error) for one in group]
 
 
 def _heads(heads: Sequence[Any]) -> str:

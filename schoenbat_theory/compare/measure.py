@@ -16,7 +16,8 @@ from schoenbat_theory.activations import Head
 from schoenbat_theory.cells import CheckError, turn
 from schoenbat_theory.compare.approximation import LARGEST, Approximation, Method, too_many
 from schoenbat_theory.compare.budget import budget_of, width_within
-from schoenbat_theory.compare.results import BASELINE, ROUNDING, Result, Target, finite
+from schoenbat_theory.compare.quantities import ROUNDING, finite
+from schoenbat_theory.compare.results import BASELINE, Result, Target
 from schoenbat_theory.compare.targets import Problem, problem
 from schoenbat_theory.sampling import stream
 from schoenbat_theory.sweep import sweep

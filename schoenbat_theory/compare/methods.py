@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from schoenbat_theory.compare import costs
+from schoenbat_theory.attention import costs
+from schoenbat_theory.attention.costs import Sizes
 from schoenbat_theory.compare.approximation import Approximation, Method, features, says_its_width, sizes, through
 from schoenbat_theory.compare.beyond import BEYOND
-from schoenbat_theory.compare.costs import Sizes
 from schoenbat_theory.compare.others import OTHERS
 from schoenbat_theory.compare.results import BEYOND_THE_PAPER, LANDMARKS
 from schoenbat_theory.compare.targets import Problem

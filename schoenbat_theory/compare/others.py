@@ -9,14 +9,14 @@ import numpy as np
 
 from schoenbat_theory.attention import (
     attention_sums,
+    costs,
     linear_attention,
     mean_attention,
     nystrom_attention,
     nystromformer_attention,
     weighted_mean_attention,
 )
-from schoenbat_theory.compare import costs
-from schoenbat_theory.compare.approximation import Approximation, Method, Output, sizes, too_many
+from schoenbat_theory.compare.approximation import Approximation, Method, Output, any_width, sizes, too_many
 from schoenbat_theory.compare.results import BASELINE, LANDMARKS
 from schoenbat_theory.compare.targets import Problem
 from schoenbat_theory.features.fourier import FourierFeatures
@@ -24,12 +24,6 @@ from schoenbat_theory.features.fourier import FourierFeatures
 __all__ = ["OTHERS"]
 
 STEPS = 6  # of Nystromformer's and of Skyformer's iterations, the defaults of both
-
-
-def _fixed(problem: Problem, width: int) -> int:
-    """A law for what has nothing to draw, and no width."""
-    del problem
-    return width
 
 
 def _even(problem: Problem, width: int) -> int | None:
@@ -89,11 +83,11 @@ def _trigonometric(width: int, problem: Problem, rng: np.random.Generator) -> Ap
 
 _BASELINE: dict[str, Any] = {"sized": False, "random": False, "group": BASELINE}
 OTHERS = (
-    Method("mean of the values", _fixed, _mean, **_BASELINE),
-    Method("weighted mean of the values", _fixed, _weighted_mean, **_BASELINE),
-    Method("the answer 0", _fixed, _nothing, ("gaussian",), **_BASELINE),
+    Method("mean of the values", any_width, _mean, **_BASELINE),
+    Method("weighted mean of the values", any_width, _weighted_mean, **_BASELINE),
+    Method("the answer 0", any_width, _nothing, ("gaussian",), **_BASELINE),
     Method("Nyströmformer", _landmarks, _nystromformer, ("raw",), random=False, group=LANDMARKS),
-    Method("linear attention, elu + 1", _fixed, _elu, ("raw",), sized=False, random=False),
+    Method("linear attention, elu + 1", any_width, _elu, ("raw",), sized=False, random=False),
     Method("Nyström, pseudo-inverse", _landmarks, functools.partial(_nystrom, "exact"), ("gaussian",)),
     Method("Nyström, Schulz iteration", _landmarks, functools.partial(_nystrom, "schulz"), ("gaussian",)),
     Method("trigonometric, Gaussian", _even, _trigonometric, ("gaussian",)),

@@ -6,11 +6,11 @@ import dataclasses
 import os
 from pathlib import Path
 
+from schoenbat_theory.attention.costs import RULE
 from schoenbat_theory.compare.budget import MANY
-from schoenbat_theory.compare.costs import RULE
+from schoenbat_theory.compare.comparison import Comparison
 from schoenbat_theory.compare.figures import scaling_picture
 from schoenbat_theory.compare.ratios import RATIO_COLUMNS, ratio_rows
-from schoenbat_theory.compare.results import Comparison
 from schoenbat_theory.compare.scaling.ablation import Ablation
 from schoenbat_theory.compare.scaling.words import scaling_sentences
 from schoenbat_theory.compare.sections import COLUMNS, number, pictures, sections
@@ -18,7 +18,7 @@ from schoenbat_theory.files import slug
 from schoenbat_theory.propositions import Evidence
 from schoenbat_theory.report import Gallery, render, write_folder
 
-__all__ = ["page", "save", "scaling_page"]
+__all__ = ["page", "save", "scaling_page", "whose"]
 
 DATA = {"shipped": "of all-MiniLM-L6-v2, shipped with this package", "arrays": "given as arrays"}
 
@@ -33,7 +33,7 @@ def _page(comparison: Comparison, drawn: dict[str, Evidence], gallery: Gallery) 
         "compare.html.j2",
         gallery,
         comparison=comparison,
-        data=_whose(comparison.data),
+        data=whose(comparison.data),
         columns=COLUMNS,
         ratio_columns=RATIO_COLUMNS,
         ratios=ratio_rows(comparison.ratios()),
@@ -70,7 +70,7 @@ def _scaling_page(ablation: Ablation, picture: Evidence, gallery: Gallery) -> st
         "scaling.html.j2",
         gallery,
         ablation=ablation,
-        data=_whose(ablation.data),
+        data=whose(ablation.data),
         heads=len({row.head for row in ablation.rows}),
         picture=picture,
         parts_of_text=scaling_sentences(ablation),
@@ -79,7 +79,7 @@ def _scaling_page(ablation: Ablation, picture: Evidence, gallery: Gallery) -> st
     )
 
 
-def _whose(data: str) -> str:
+def whose(data: str) -> str:
     """Return where heads are from, to be read after "heads"."""
     return DATA.get(data, f"of {data}")
 

@@ -6,7 +6,9 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from schoenbat_theory.compare.results import Comparison, Result, finite, median
+from schoenbat_theory.compare.comparison import Comparison
+from schoenbat_theory.compare.quantities import finite, median
+from schoenbat_theory.compare.results import Result
 
 __all__ = ["QUOTED", "RATIO_COLUMNS", "Ratio", "ratio", "ratio_rows", "ratios"]
 

@@ -6,7 +6,9 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from schoenbat_theory.compare.results import BASELINE, BEYOND_THE_PAPER, ROUNDING, Comparison, median
+from schoenbat_theory.compare.comparison import Comparison
+from schoenbat_theory.compare.quantities import ROUNDING, median, short
+from schoenbat_theory.compare.results import BASELINE, BEYOND_THE_PAPER
 from schoenbat_theory.compare.rows import Row
 from schoenbat_theory.markup import decimal
 
@@ -44,7 +46,7 @@ def _poor(rows: Sequence[Row]) -> Iterator[str]:
         mine = [row for row in rows if row.target == target]
         failed = [row for row in mine if row.family == BEYOND_THE_PAPER and (row.skill is None or row.skill < 1 - HALF)]
         if failed:
-            said.append(f"{target}: {'; '.join(f'{row.method} (error {_short(row.error)})' for row in failed)}")
+            said.append(f"{target}: {'; '.join(f'{row.method} (error {short(row.error)})' for row in failed)}")
     if said:
         yield (
             "What does not work: methods beyond the paper that leave more than half of the error of the better mean of the values, "
@@ -135,7 +137,3 @@ def _means(comparison: Comparison) -> Iterator[str]:
             found.setdefault((target, head), []).append(method)
     for (target, head), methods in found.items():
         yield f"{target}, {head}: the error is that of the mean of the values, to rounding, for {'; '.join(methods)}."
-
-
-def _short(x: float | None) -> str:
-    return "undefined" if x is None else decimal(x, x / 10)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from schoenbat_theory.compare.results import Result, finite, median
+from schoenbat_theory.compare.quantities import finite, median, or_inf
+from schoenbat_theory.compare.results import Result
 
 __all__ = ["Row", "row_of"]
 
@@ -56,7 +57,7 @@ class Row:
 def row_of(group: Sequence[Result]) -> Row:
     """Return the results of one method on all heads as one row."""
     first = group[0]
-    errors = [math.inf if one.error is None else one.error for one in group]
+    errors = [or_inf(one.error) for one in group]
     skills = [-math.inf if one.skill is None else one.skill for one in group]
     shares = [one.nonpositive for one in group if one.nonpositive is not None]
     features = [one.features for one in group if one.features is not None]

@@ -8,9 +8,10 @@ from typing import Any
 from schoenbat_theory.arrays import require_bool, require_int
 from schoenbat_theory.compare.approximation import Method
 from schoenbat_theory.compare.clock import clocked
+from schoenbat_theory.compare.comparison import Comparison
 from schoenbat_theory.compare.measure import Job, swept
 from schoenbat_theory.compare.methods import methods as all_methods
-from schoenbat_theory.compare.results import BASELINE, Comparison, Result, Target
+from schoenbat_theory.compare.results import BASELINE, Result, Target
 from schoenbat_theory.compare.targets import addresses, given_heads, isotropic
 from schoenbat_theory.features.registry import MapMaker
 from schoenbat_theory.kernels import KERNELS

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from schoenbat_theory.compare.comparison import Comparison
 from schoenbat_theory.compare.figures import overview, ranking, target_picture
-from schoenbat_theory.compare.results import BASELINE, ROUNDING, Comparison, Result
+from schoenbat_theory.compare.quantities import ROUNDING, or_inf, whole
+from schoenbat_theory.compare.results import BASELINE, Result
 from schoenbat_theory.compare.rows import Row
 from schoenbat_theory.markup import decimal
 from schoenbat_theory.propositions import Evidence
@@ -79,7 +80,7 @@ def _at_usual(comparison: Comparison, target: str) -> list[Row]:
 
 
 def _best_first(rows: Sequence[Row]) -> list[Row]:
-    return sorted(rows, key=lambda row: math.inf if row.error is None else row.error)
+    return sorted(rows, key=lambda row: or_inf(row.error))
 
 
 def _texts(row: Row) -> list[str]:
@@ -89,8 +90,8 @@ def _texts(row: Row) -> list[str]:
     return [
         row.method,
         family,
-        _whole(row.features),
-        _whole(row.multiply_adds),
+        whole(row.features),
+        whole(row.multiply_adds),
         *map(number, numbers),
         number(megabytes),
     ]
@@ -125,7 +126,3 @@ def _distance(found: Sequence[float]) -> str:
 def number(x: float | None) -> str:
     """Return a number to two digits or three; 0 for what is only rounding."""
     return decimal(x, abs(x) / 10) if x and abs(x) > ROUNDING else decimal(x and 0.0)
-
-
-def _whole(x: float | None) -> str:
-    return "–" if x is None else f"{x:,.0f}"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 
+from schoenbat_theory.compare.comparison import Comparison
+from schoenbat_theory.compare.quantities import counted, median, or_inf, short, whole
 from schoenbat_theory.compare.ratios import RATIO_COLUMNS, ratio_rows
-from schoenbat_theory.compare.results import BASELINE, BEYOND_THE_PAPER, SETTINGS, Comparison, counted, median
+from schoenbat_theory.compare.results import BASELINE, BEYOND_THE_PAPER, SETTINGS
 from schoenbat_theory.compare.rows import Row
-from schoenbat_theory.markup import decimal
 from schoenbat_theory.results import columns
 
 __all__ = ["sentence", "table"]
@@ -33,7 +33,7 @@ def table(comparison: Comparison) -> str:
     blocks = [_title(comparison)]
     for name in sentences:
         mine = [row for row in rows if row.target == name]
-        shown = sorted(_widest(mine), key=_error)
+        shown = sorted(_widest(mine), key=lambda row: or_inf(row.error))
         same = {row.method: row for row in mine if row.basis == "multiply-adds"}
         lines = columns([HEADER, *(_cells(row, same.get(row.method)) for row in shown)])
         blocks.append(
@@ -81,15 +81,15 @@ def _widest(rows: Sequence[Row]) -> list[Row]:
 def _cells(row: Row, same: Row | None) -> list[str]:
     return [
         row.method + " *" * (row.family == BEYOND_THE_PAPER),
-        _whole(row.features),
+        whole(row.features),
         "–" if row.multiply_adds is None else f"{row.multiply_adds / 1e3:.1f}",
-        _short(row.error),
-        _short(row.worst),
+        short(row.error),
+        short(row.worst),
         "–" if row.skill is None else f"{round(row.skill, 2) + 0.0:.2f}" if row.skill > -10 else f"{row.skill:.0f}",
         "–" if row.nonpositive is None else f"{row.nonpositive:.1%}",
         "–" if row.total_seconds is None else f"{row.total_seconds * 1e3:.1f}",
-        "" if same is None else _whole(same.features),
-        "" if same is None else _short(same.error),
+        "" if same is None else whole(same.features),
+        "" if same is None else short(same.error),
     ]
 
 
@@ -111,9 +111,7 @@ def _about(comparison: Comparison, name: str) -> str:
     said += f", {seconds[0] * 1e3:.1f} ms" if seconds else ""
     distances = [one.distance for one in targets if one.distance is not None]
     if distances:
-        said += (
-            f"; from the softmax attention of the head: {_short(median(distances))}, at most {_short(max(distances))}"
-        )
+        said += f"; from the softmax attention of the head: {short(median(distances))}, at most {short(max(distances))}"
     return said
 
 
@@ -139,15 +137,3 @@ def _ratios(comparison: Comparison) -> list[str]:
     """Return the ratios worth quoting, as lines of a table."""
     rows = ratio_rows(comparison.ratios())
     return [*columns([list(RATIO_COLUMNS), *rows]), ""] if rows else []
-
-
-def _error(row: Row) -> float:
-    return math.inf if row.error is None else row.error
-
-
-def _whole(x: int | None) -> str:
-    return "–" if x is None else f"{x:,}"
-
-
-def _short(x: float | None) -> str:
-    return "undefined" if x is None else decimal(x, x / 10)

@@ -12,9 +12,8 @@ import numpy as np
 
 from schoenbat_theory.activations import Head, as_heads, shipped_heads
 from schoenbat_theory.arrays import as_reals
-from schoenbat_theory.attention import gaussian_attention, kernel_attention, softmax_attention
+from schoenbat_theory.attention import costs, gaussian_attention, kernel_attention, softmax_attention
 from schoenbat_theory.attention.inputs import blocks
-from schoenbat_theory.compare import costs
 from schoenbat_theory.compare.results import Target
 from schoenbat_theory.kernels import get_kernel
 from schoenbat_theory.sampling import stream

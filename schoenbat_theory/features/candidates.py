@@ -1,7 +1,8 @@
 r"""The candidates of a fit, what each is predicted to err on the sample, and which clipping of queries it needs.
 
 A clipped query is r x, r = min(1, clip / size(x)), so that a monomial of degree n is r^n times what it was: from the sums
-over the keys of each degree all truncations and all clippings follow at no cost.
+over the keys of each degree all truncations and all clippings follow at no cost. The last clipping leaves the sample as it
+is: no truncation is predicted to do better without.
 
 A denominator is trusted where it is at least half of f(min(<r x, k_w>, 0)), k_w the weighted mean of the keys: of a convex f
 that is no more than half of the exact one (Jensen). All queries are looked at, with all keys.
@@ -9,18 +10,21 @@ that is no more than half of the exact one (Jensen). All queries are looked at, 
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from schoenbat_theory.features.monomials import Monomials
-from schoenbat_theory.features.prediction import Sample, row_variances, spread_keys
+from schoenbat_theory.features.prediction import Sample, row_variances
 from schoenbat_theory.features.remainder import Remainder, leading, plan_remainder
+from schoenbat_theory.features.sample import spread_keys
 from schoenbat_theory.kernels import DotProductKernel
 
 __all__ = ["CLIPS", "Candidate", "Search"]
 
-CLIPS = (1.0, 1.5, 2.0, 3.0, 4.0)  # all finite: beyond the sampled queries nothing is known of a polynomial
+CLIPS = (1.0, 1.5, 2.0, 3.0, 4.0)  # and the largest size sampled, beyond which nothing is known of a polynomial
+BLOCK = 1024  # of tokens whose features exist at a time: 2 MiB at width 256
 TRUSTED = 0.5
 PAYS = 0.9  # of the least error so far: random features that could not lower it by a tenth are not looked at
 ROWS, KEYS = 16, 64  # of the sample, whose covariances are computed: the cost does not grow with the sample
@@ -65,11 +69,14 @@ class Search:
         self.kernel, self.sample, self.q, self.k, self.weights = kernel, sample, q, k, weights
         self.values = np.concatenate([sample.values, np.ones((len(sample.y), 1))], axis=-1) * sample.weights[:, None]
         self.norm = float(np.sum(sample.output**2)) or 1.0
-        self.shrink, self.shrink_all = (_shrink(np.sqrt(x * x @ spread)) for x in (sample.x, q))  # (clips, rows)
+        sizes = [np.sqrt(x * x @ spread) for x in (sample.x, q)]
+        self.clips = np.array([*CLIPS, np.max(sizes[0], where=np.isfinite(sizes[0]), initial=CLIPS[-1])])
+        limits = self.clips[:, None]
+        self.shrink, self.shrink_all = (limits / np.maximum(size, limits) for size in sizes)  # (clips, rows)
         lowest = np.minimum(q @ (weights @ k), 0.0) * self.shrink_all
         self.floor = TRUSTED * kernel(kernel.clip(lowest, q.shape[-1]))
         (s, d), (n, m), e = sample.x.shape, (len(q), len(k)), sample.values.shape[-1]
-        self.spent = (s + n) * (2 * d + len(CLIPS)) + (n + 3 * m) * d + s * len(sample.y) * (d + e + 2)
+        self.spent = (s + n) * (2 * d + len(self.clips)) + (n + 3 * m) * d + s * len(sample.y) * (d + e + 2)
 
     def truncations(self, names: list[str], monomials: Monomials) -> list[Candidate]:
         """Return what ``monomials``, ordered by degree, give up to each of their degrees, named by degree."""
@@ -79,21 +86,23 @@ class Search:
         for n, name in enumerate(names):
             best, width = int(np.argmin(biases[:, n])), int(np.sum(degrees <= n))
             some = Monomials(monomials.dim, monomials.parents[:width], monomials.coordinates[:width])
-            found.append(Candidate(name, some, CLIPS[best], float(biases[best, n])))
+            found.append(Candidate(name, some, float(self.clips[best]), float(biases[best, n])))
         return found
 
-    def with_remainder(self, cut: int, width: int, largest: int, error: float, best: float) -> Candidate | None:
+    def with_remainder(self, cut: int, width: int, largest: int, plain: Candidate, best: float) -> Candidate | None:
         """Return degree 2 in ``cut`` coordinates and random features beside it, or ``None`` if that is not predicted to pay.
 
-        ``error`` is that of degree 2 in the ``largest`` subspace, ``best`` the least so far. If errors of the output fall as
-        those of the kernel do, this candidate's is ``error`` times the root of what is left of the latter.
+        ``plain`` is degree 2 in the ``largest`` subspace, ``best`` the least error so far. Queries are planned for as they are
+        clipped there; if errors of the output fall as those of the kernel do, this candidate's is that of ``plain`` times
+        the root of what is left of the latter.
         """
         kernel, sample, monomials = self.kernel, self.sample, Monomials.subspace(self.q.shape[-1], cut)
         spare = width - monomials.n_features
-        x, (some, weights) = sample.x[:: -(-len(sample.x) // KEYS)], spread_keys(sample.weights, KEYS)
+        clipped = sample.x * self.shrink[np.flatnonzero(self.clips == plain.clip)[0], :, None]
+        x, (some, weights) = clipped[:: -(-len(clipped) // KEYS)], spread_keys(sample.weights, KEYS)
         counts, shrinkage, left = plan_remainder(kernel, x, sample.y[some], weights, cut, spare, largest)
-        self.spent += len(x) * len(some) * (6 * x.shape[-1] + 80)
-        if not counts.any() or not error * left < PAYS * best:
+        self.spent += (1 + (cut != largest)) * len(x) * len(some) * (6 * x.shape[-1] + 80)
+        if not counts.any() or not plain.error * left < PAYS * best:
             return None
         remainder = Remainder(kernel, np.array(cut), counts, shrinkage)
         exact = self._sums(monomials)
@@ -109,7 +118,9 @@ class Search:
             return None
         deviation = self._deviation(remainder, sums, clip)
         name = f"degree 2 in {cut} coordinates, random beyond"
-        return Candidate(name, monomials, CLIPS[clip], float(biases[clip]), deviation, cut, counts, shrinkage)
+        return Candidate(
+            name, monomials, float(self.clips[clip]), float(biases[clip]), deviation, cut, counts, shrinkage
+        )
 
     def _sums(self, monomials: Monomials) -> np.ndarray:
         """Return sum_j w_j <phi_n(x_i), phi_n(y_j)> (v_j, 1) of the sample for each degree n, (N + 1, s, e + 1)."""
@@ -120,18 +131,23 @@ class Search:
         return self._by_degree(monomials, self.q, self.k, self.weights[:, None])
 
     def _by_degree(self, monomials: Monomials, x: np.ndarray, y: np.ndarray, values: np.ndarray) -> np.ndarray:
-        degrees, factors = monomials.degrees, monomials.factors(self.kernel)
-        phi_x, state = monomials.apply(x, factors), np.swapaxes(monomials.apply(y, factors), -1, -2) @ values
+        factors, degrees = monomials.factors(self.kernel), monomials.degrees  # which do not fall
+        starts = np.searchsorted(degrees, range(2 + int(degrees[-1])))
+        state = sum(monomials.apply(y[rows], factors).T @ values[rows] for rows in _blocks(len(y)))
+        found = np.empty((len(starts) - 1, len(x), values.shape[-1]))
+        for rows in _blocks(len(x)):
+            phi = monomials.apply(x[rows], factors)
+            for n, (start, stop) in enumerate(itertools.pairwise(starts)):
+                found[n, rows] = phi[:, start:stop] @ state[start:stop]
         self.spent += (len(x) + len(y)) * monomials.n_features * (1 + values.shape[-1])
-        return np.stack([phi_x[:, degrees == n] @ state[degrees == n] for n in range(int(degrees.max()) + 1)])
+        return found
 
     def _biases(self, sums: np.ndarray, ones: np.ndarray) -> np.ndarray:
         """Return the relative bias (clips, N + 1) of each truncation, ``inf`` where a denominator is not trusted."""
         total = _clipped(sums, self.shrink)
         ones = np.pad(ones, ((0, len(sums) - len(ones)), (0, 0), (0, 0)))  # what is random adds nothing here
-        with np.errstate(all="ignore"):  # what is not finite is not trusted
-            errors = np.sum((total[..., :-1] / total[..., -1:] - self.sample.output) ** 2, axis=(-2, -1)) / self.norm
-            trusted = np.all(_clipped(ones, self.shrink_all)[..., 0] >= self.floor[:, None, :], axis=-1)
+        errors = np.sum((total[..., :-1] / total[..., -1:] - self.sample.output) ** 2, axis=(-2, -1)) / self.norm
+        trusted = np.all(_clipped(ones, self.shrink_all)[..., 0] >= self.floor[:, None, :], axis=-1)
         return np.where(trusted & np.isfinite(errors), np.sqrt(errors), np.inf)
 
     def _deviation(self, remainder: Remainder, sums: np.ndarray, clip: int) -> float:
@@ -153,10 +169,8 @@ class Search:
         return float(np.sqrt(np.sum(found) / (float(np.sum(sample.output[rows] ** 2)) or 1.0)))
 
 
-def _shrink(size: np.ndarray) -> np.ndarray:
-    """Return r = min(1, clip / size), (clips, rows)."""
-    clips = np.array(CLIPS)[:, None]
-    return np.asarray(clips / np.maximum(size, clips))
+def _blocks(length: int) -> list[slice]:
+    return [slice(start, start + BLOCK) for start in range(0, length, BLOCK)]
 
 
 def _clipped(sums: np.ndarray, shrink: np.ndarray) -> np.ndarray:

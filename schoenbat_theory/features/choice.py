@@ -30,13 +30,15 @@ def choose_monomials(
 ) -> tuple[Monomials, np.ndarray]:
     r"""Return the monomials that are most worth a feature, closed under parents, and their scores (D,).
 
+        (a_n n! / alpha!)^2 E x^(2 alpha) E_w y^(2 alpha),    with values (a_n n! / alpha!)^2 E x^(2 alpha) |E_w (v - v_w) y^alpha|^2
+
     ``kernel``      name or `DotProductKernel`, its coefficients a_n
     ``x``           (s, d) queries, a sample of them;  ``y``  (t, d) keys, a sample of them
     ``weights``     (t,) >= 0, the weights of the keys, divided by their sum here
     ``n_features``  D, the most columns there may be;  ``values``  (t, e): the second score, else the first
 
-    The constant is always taken. Where no other score exceeds its parent's the result is the D largest, which no set of
-    D monomials exceeds in sum. Where one does, as where the parent's a_n is 0 or its effects cancel, parent and child
+    The constant is always taken. Where no score exceeds its parent's, the constant aside, the others are the D - 1 largest
+    of those looked at, which no D - 1 monomials exceed in sum. Where one does, as where the parent's a_n is 0 or its effects cancel, parent and child
     share: the worth of a monomial is the mean score of the path to which it leads that way, and columns are taken by
     worth, none before its parent. Ties go to the lower degree, then to the lower coordinates. Nothing of score 0 is
     taken that leads nowhere: there may be fewer than D columns. A column that only leads on has a factor of 0.
@@ -110,11 +112,11 @@ class _Tree:
 
 
 def _grow(x: _Side, y: _Side, coefficients: np.ndarray, width: int) -> _Tree:
-    """Return all monomials that may be among the ``width`` most worth, degree after degree until none may.
+    """Return monomials among which are the ``width`` most worth where first scores fall, degree after degree until none may be.
 
-    Kept are of each degree the ``width`` with the largest first scores, where above the ``width``-th of all so far. Second
-    scores are at most the first times E_w |v - v_w|^2 (Cauchy and Schwarz), which is compared. Where a_n is 0, a number
-    between its neighbours takes its place.
+    Kept are of each degree the ``width`` with the largest first scores, children of those kept before, where above the
+    ``width``-th score of all so far. Second scores are at most the first times E_w |v - v_w|^2 (Cauchy and Schwarz), which
+    is compared. Where a_n is 0, a number between its neighbours takes its place.
     """
     used = np.flatnonzero(coefficients)
     log_a = np.log(coefficients)
@@ -129,7 +131,7 @@ def _grow(x: _Side, y: _Side, coefficients: np.ndarray, width: int) -> _Tree:
         log_words = words[row] + np.log(n / times)  # n! / alpha!
         log_x, log_y = x.log_squares(row, step), y.log_squares(row, step)
         bounds = 2 * (smooth[n] + log_words) + log_x + log_y + spread
-        keep = _largest(bounds, width, _nth(scores[1:], width))
+        keep = _largest(bounds, width, _nth(scores, width))
         row, last, run, words = row[keep], step[keep], times[keep], log_words[keep]
         if not row.size:
             break

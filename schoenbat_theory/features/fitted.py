@@ -8,7 +8,7 @@ part alone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -54,12 +54,12 @@ class FittedMaclaurin:
     """
 
     kernel: DotProductKernel
-    monomials: Monomials = field(repr=False)
-    remainder: Remainder = field(repr=False)
-    clip: np.ndarray = field(repr=False)
-    spread: np.ndarray = field(repr=False)
-    prediction: Prediction = field(repr=False)
-    fit_multiply_adds: np.ndarray = field(repr=False)
+    monomials: Monomials
+    remainder: Remainder
+    clip: np.ndarray
+    spread: np.ndarray
+    prediction: Prediction
+    fit_multiply_adds: np.ndarray
 
     @property
     def n_features(self) -> int:
@@ -132,12 +132,19 @@ class FittedMaclaurin:
         wide_q, wide_k = self._rows(q, k, of_keys=1)
         return self._like(self.remainder.covariance(wide_q, wide_k), "q, k", q)
 
+    def __repr__(self) -> str:
+        return (
+            f"FittedMaclaurin({self.kernel.name!r}, dim={self.dim}, n_features={self.n_features}, shape={self.shape})"
+        )
+
     def _rows(self, x: Array, y: Array, of_keys: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Return both on the host in float64, checked; ``of_keys`` counts the axes of keys in ``y``."""
         check_floating(x=x, y=y)
         check_finite(x=x, y=y)
-        if x.ndim < 1 or y.ndim < 1 + of_keys or not x.shape[-1] == y.shape[-1] == self.dim:
-            raise ValueError(f"x, y: expected (..., {self.dim}), found {tuple(x.shape)}, {tuple(y.shape)}")
+        axes = 2 if self.shape else 1  # of rows, and of tokens where there are heads
+        if x.ndim < axes or y.ndim < axes + of_keys or not x.shape[-1] == y.shape[-1] == self.dim:
+            rows = "..., n" if self.shape else "..."
+            raise ValueError(f"x, y: expected ({rows}, {self.dim}), found {tuple(x.shape)}, {tuple(y.shape)}")
         broadcast_shapes(x=tuple(x.shape[:-1]), y=tuple(y.shape[: y.ndim - 1 - of_keys]))
         if self.shape:
             own = {"x": tuple(x.shape[:-2]), "y": tuple(y.shape[: -2 - of_keys])}

@@ -24,6 +24,8 @@ __all__ = [
     "check_features",
     "check_fitted",
     "check_norms",
+    "check_pairs",
+    "check_some",
     "check_stored",
     "check_tokens",
     "check_vectors",
@@ -59,13 +61,26 @@ def check_features(x: Array, features: Array, *, scaled: bool = False) -> Array:
     return features
 
 
-def check_fitted(q: Array, k: Array) -> tuple[int, ...]:
-    """Return the common leading axes of ``q`` (..., n, d) and ``k`` (..., m, d) that a law is fitted to, or raise."""
+def check_pairs(q: Array, k: Array) -> tuple[int, ...]:
+    """Return the common leading axes of ``q`` (..., n, d) and ``k`` (..., m, d), d >= 1, or raise."""
     check_floating(q=q, k=k)
-    if q.ndim < 2 or k.ndim < 2 or q.shape[-1] != k.shape[-1] or 0 in (*q.shape, *k.shape):
+    if q.ndim < 2 or k.ndim < 2 or not q.shape[-1] == k.shape[-1] > 0:
+        raise ValueError(f"q, k: expected (..., n, d), (..., m, d), d >= 1, found {tuple(q.shape)}, {tuple(k.shape)}")
+    return broadcast_shapes(q=tuple(q.shape[:-2]), k=tuple(k.shape[:-2]))
+
+
+def check_some(q: Array, k: Array) -> tuple[int, ...]:
+    """Return the common leading axes of ``q`` (..., n, d) and ``k`` (..., m, d), neither empty, or raise."""
+    lead = check_pairs(q, k)
+    if 0 in (*q.shape, *k.shape):
         found = f"{tuple(q.shape)}, {tuple(k.shape)}"
         raise ValueError(f"q, k: expected (..., n, d), (..., m, d), none empty, found {found}")
-    lead = broadcast_shapes(q=tuple(q.shape[:-2]), k=tuple(k.shape[:-2]))
+    return lead
+
+
+def check_fitted(q: Array, k: Array) -> tuple[int, ...]:
+    """Return the common leading axes of finite ``q`` (..., n, d) and ``k`` (..., m, d) that a law is fitted to, or raise."""
+    lead = check_some(q, k)
     check_finite(q=q, k=k)
     return lead
 

@@ -18,23 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from schoenbat_theory.arrays import (
-    Array,
-    asarray_like,
-    broadcast_shapes,
-    device_of,
-    namespace,
-    placement,
-    require_int,
-)
+from schoenbat_theory.arrays import Array, asarray_like, broadcast_shapes, device_of, namespace, placement, require_int
 from schoenbat_theory.kernels import DotProductKernel, get_kernel
 
 __all__ = ["Monomials"]
 
-TOKENS, BYTES = (
-    64,
-    2**18,
-)  # of features at a time: that many bytes, which a second-level cache holds, or that many tokens
+TOKENS, BYTES = 64, 2**18  # features at a time: of so many tokens, or so many bytes, which a second-level cache holds
 
 
 @dataclass(frozen=True, eq=False)

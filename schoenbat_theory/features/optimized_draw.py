@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -41,12 +41,12 @@ class OptimizedDraw:
     ((6, 6), True)
     """
 
-    monomials: Monomials = field(repr=False)
-    factors: np.ndarray = field(repr=False)
-    remainder: MaclaurinDraw = field(repr=False)
-    cuts: np.ndarray = field(repr=False)
-    clip: np.ndarray = field(repr=False)
-    spread: np.ndarray = field(repr=False)
+    monomials: Monomials
+    factors: np.ndarray
+    remainder: MaclaurinDraw
+    cuts: np.ndarray
+    clip: np.ndarray
+    spread: np.ndarray
 
     @property
     def dim(self) -> int:
@@ -121,6 +121,9 @@ class OptimizedDraw:
             coordinates=self.monomials.coordinates,
             **{name: np.asarray(getattr(self, name)) for name in _STORED},
         )
+
+    def __repr__(self) -> str:
+        return f"OptimizedDraw(dim={self.dim}, n_features={self.n_features}, shape={self.shape}, name={self.name!r})"
 
     @property
     def _random(self) -> int:

@@ -24,22 +24,21 @@ from schoenbat_theory.arrays import (
     broadcast_shapes,
     check_finite,
     check_floating,
-    device_of,
     namespace,
     to_host,
 )
-from schoenbat_theory.features.weights import hide, key_weights, normalised
+from schoenbat_theory.features.inputs import check_some
+from schoenbat_theory.features.sample import evenly_spaced, spread_keys
+from schoenbat_theory.features.weights import normalised, open_keys
 from schoenbat_theory.kernels import DotProductKernel
 
 __all__ = [
     "Prediction",
     "Sample",
     "kernel_weights",
-    "open_keys",
     "open_values",
     "predict_error",
     "row_variances",
-    "spread_keys",
     "take_sample",
 ]
 
@@ -93,28 +92,11 @@ def take_sample(
     Without ``values`` they are columns of signs, always the same: the mean square of an error of the output is then that of
     the row of attention weights, with a relative deviation of (2 / columns)^(1/2) of one row.
     """
-    rows = (2 * np.arange(min(size, len(q))) + 1) * len(q) // (2 * min(size, len(q)))
     keys, own = spread_keys(weights, size)
-    x, y = q[rows], k[keys]
+    x, y = q[evenly_spaced(size, len(q))], k[keys]
     signs = 1.0 - 2.0 * np.random.default_rng(0).integers(2, size=(len(keys), COLUMNS))
     v = signs if values is None else values[keys]
     return Sample(x, y, own, v, kernel_weights(kernel, x, y, own) @ v)
-
-
-def spread_keys(weights: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return at most ``size`` positions of ``weights`` (m,) that are not 0, and new weights of sum 1 for them.
-
-    Evenly spaced along the cumulative sum of half the weights and half the uniform ones: heavy keys cannot be missed, and
-    no light one counts more than twice what it would if all counted alike. The new weight is weight / chance.
-    """
-    seen = np.flatnonzero(weights)
-    if len(seen) <= size:
-        return seen, weights[seen]
-    chance = (weights[seen] + weights.sum() / len(seen)) / 2
-    points = (np.arange(size) + 0.5) / size * chance.sum()
-    found, times = np.unique(np.minimum(np.searchsorted(np.cumsum(chance), points), len(seen) - 1), return_counts=True)
-    own = weights[seen[found]] / chance[found] * times
-    return seen[found], own / own.sum()
 
 
 def kernel_weights(kernel: DotProductKernel, q: np.ndarray, k: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -155,7 +137,7 @@ def predict_error(
     ``q`` (..., n, d), ``k`` (..., m, d), ``v`` (..., m, e), ``key_log_weights``, ``key_mask``  as in `feature_attention`
 
     In units of the squared values. Costs n m^2 d: for n m^2 that fits in memory. Raises ``ValueError`` or ``TypeError``
-    for wrong input. Not in the sources seen; P40.
+    for wrong input, a law without these closed forms among it. Not in the sources seen; P40.
 
     >>> from schoenbat_theory import RandomMaclaurin
     >>> x = np.random.default_rng(0).normal(size=(5, 2)) / 2
@@ -163,7 +145,10 @@ def predict_error(
     >>> bool(bias.max() < 1e-12), variance.shape
     (True, (5,))
     """
-    k, log_weights = open_keys(q, k, key_log_weights, key_mask)
+    if not hasattr(law, "row_covariance"):
+        raise TypeError(f"law: expected one with mean and row_covariance, found {law!r:.60}")
+    check_some(q, k)
+    k, log_weights = open_keys(q, k, key_mask, key_log_weights)
     weights = to_host(normalised(log_weights)).astype(np.float64)
     values = open_values("v", v, k, weights)
     used, pairs = getattr(law, "clipped", lambda x: x)(q), (*log_weights.shape[:-1], q.shape[-2], k.shape[-2])
@@ -179,20 +164,6 @@ def predict_error(
     exact = kernel_weights(law.kernel, wide_q, wide_k, weights) @ values
     variance = row_variances(covariance, weights, values, output, total)
     return asarray_like(np.sum((output - exact) ** 2, axis=-1), q), asarray_like(variance, q)
-
-
-def open_keys(q: Array, k: Array, key_log_weights: Array | None, key_mask: Array | None) -> tuple[Array, Array]:
-    """Return keys, zeros where masked, and log-weights (..., m) with the leading axes of all, or raise."""
-    check_floating(q=q, k=k)
-    if q.ndim < 2 or k.ndim < 2 or q.shape[-1] != k.shape[-1] or 0 in (*q.shape, *k.shape):
-        found = f"{tuple(q.shape)}, {tuple(k.shape)}"
-        raise ValueError(f"q, k: expected (..., n, d), (..., m, d), none empty, found {found}")
-    lead = broadcast_shapes(q=tuple(q.shape[:-2]), k=tuple(k.shape[:-2]))
-    log_weights, xp = key_weights(k, k.shape[-2], lead, key_mask, key_log_weights), namespace(q)
-    zeros = xp.zeros((*lead, k.shape[-2]), dtype=q.dtype, device=device_of(q))
-    k = hide(k, log_weights)
-    check_finite(q=q, k=k)
-    return k, zeros if log_weights is None else zeros + log_weights
 
 
 def open_values(name: str, values: Array, k: Array, weights: np.ndarray) -> np.ndarray:

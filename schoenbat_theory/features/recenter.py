@@ -20,15 +20,13 @@ from schoenbat_theory.arrays import (
     Array,
     all_finite,
     asarray_like,
-    broadcast_shapes,
-    check_finite,
-    check_floating,
     device_of,
     namespace,
 )
 from schoenbat_theory.features.frame import Frame, balanced_basis
 from schoenbat_theory.features.inputs import too_large
-from schoenbat_theory.features.weights import hide, key_weights, normalised, top_off
+from schoenbat_theory.features.sample import evenly_spaced
+from schoenbat_theory.features.weights import hide, normalised, open_keys, top_off
 
 __all__ = ["SHARES", "Recentred", "balance", "recenter", "sample_sizes", "shifts"]
 
@@ -57,7 +55,8 @@ def recenter(q: Array, k: Array, *, key_mask: Array | None = None, key_log_weigh
 
     `kernel_attention` with "exp" gives with them, in exact arithmetic, what it gives with q, k and the weights given, for
     all of c, m and B (P36). They are `shifts` and `balanced_basis`: second moments of q' and, under the weights w', of k'
-    are the same diagonal, falling from coordinate 0 on. Where no key is used, all is finite and log w' is -inf.
+    are the same diagonal, falling from coordinate 0 on. Where no key is used, all is finite and log w' is -inf. Rounding
+    moves a logit by at most order d^2 u |q| |k| times the condition of B, at most u^(-1/4), u the unit roundoff.
 
     It looks at all queries and all keys: not for causal attention, where a row must not depend on later ones. Multiply-adds:
     2 (n + m) d^2 for moments and basis, (n + 3 m) d for shifts, what `shifts` takes to choose, and about 25 d^3
@@ -71,7 +70,7 @@ def recenter(q: Array, k: Array, *, key_mask: Array | None = None, key_log_weigh
     >>> bool(np.abs(x @ y.T).max() < np.abs(q @ k.T).max() / 4)
     True
     """
-    k, log_weights = _open(q, k, key_mask, key_log_weights)
+    k, log_weights = open_keys(q, k, key_mask, key_log_weights)
     c, m, tilted = shifts(q, k, log_weights)
     x, y = _finite(q - c[..., None, :], k - m[..., None, :])
     frame = Frame(c, m, *balanced_basis(x, y, normalised(tilted)))
@@ -93,7 +92,7 @@ def balance(
     >>> np.allclose(x.T @ x, y.T @ y), np.allclose(x @ y.T, [[3, 0], [0, 1]])
     (True, True)
     """
-    k, log_weights = _open(q, k, key_mask, key_log_weights)
+    k, log_weights = open_keys(q, k, key_mask, key_log_weights)
     basis, dual = balanced_basis(q, k, normalised(log_weights))
     xp = namespace(q)
     return _finite(q @ xp.matrix_transpose(basis), k @ xp.matrix_transpose(dual))
@@ -142,13 +141,12 @@ def sample_sizes(n: int, m: int, d: int) -> tuple[int, int]:
 
 def _share(q: Array, k: Array, given: Array, mean: Array) -> Array:
     """Return the share (...,) of the mean query with the least predicted error; 1 where there is nothing to tell them by."""
-    xp, (rows, columns) = namespace(q), sample_sizes(q.shape[-2], *k.shape[-2:])
-    columns = _spread(columns, k.shape[-2], q)
-    q, k, given = (
-        xp.take(q, _spread(rows, q.shape[-2], q), axis=-2),
-        xp.take(k, columns, axis=-2),
-        xp.take(given, columns, axis=-1),
+    xp, sizes = namespace(q), sample_sizes(q.shape[-2], *k.shape[-2:])
+    rows, columns = (
+        asarray_like(evenly_spaced(count, x.shape[-2]), q, dtype=xp.int64)
+        for count, x in zip(sizes, (q, k), strict=True)
     )
+    q, k, given = xp.take(q, rows, axis=-2), xp.take(k, columns, axis=-2), xp.take(given, columns, axis=-1)
     t, tilt = q @ xp.matrix_transpose(k), (k @ mean[..., None])[..., 0]
     exact = normalised(given[..., None, :] + t)
     errors = []
@@ -160,25 +158,6 @@ def _share(q: Array, k: Array, given: Array, mean: Array) -> Array:
     found = xp.stack(errors, axis=-1)
     best = xp.argmin(found, axis=-1, keepdims=True) == xp.arange(len(SHARES), device=device_of(q))
     return xp.sum(xp.where(best, asarray_like(SHARES, q), xp.zeros_like(found)), axis=-1)
-
-
-def _spread(count: int, length: int, like: Array) -> Array:
-    """Return ``count`` of ``length`` indices, evenly spaced."""
-    index = (2 * np.arange(count) + 1) * length // max(2 * count, 1)
-    return asarray_like(index, like, dtype=namespace(like).int64)
-
-
-def _open(q: Array, k: Array, key_mask: Array | None, key_log_weights: Array | None) -> tuple[Array, Array]:
-    """Return keys, zeros where masked, and log-weights (..., m) with the leading axes of all, or raise."""
-    check_floating(q=q, k=k)
-    if q.ndim < 2 or k.ndim < 2 or not q.shape[-1] == k.shape[-1] > 0:
-        raise ValueError(f"q, k: expected (..., n, d), (..., m, d), d >= 1, found {tuple(q.shape)}, {tuple(k.shape)}")
-    lead = broadcast_shapes(q=tuple(q.shape[:-2]), k=tuple(k.shape[:-2]))
-    weights, xp = key_weights(k, k.shape[-2], lead, key_mask, key_log_weights), namespace(q)
-    k = hide(k, weights)
-    check_finite(q=q, k=k)
-    zeros = xp.zeros((*lead, k.shape[-2]), dtype=q.dtype, device=device_of(q))
-    return k, zeros if weights is None else zeros + weights
 
 
 def _finite(x: Array, y: Array) -> tuple[Array, Array]:

@@ -36,12 +36,21 @@ LAST = 8  # the largest degree with random features: in the ball of radius 1 the
 
 @dataclass(frozen=True, eq=False)
 class Remainder:
-    """Counts of random features by degree, of every head its own.
+    """Random features beside exact ones: how many of each degree, and how far they are shrunk, in every head.
 
-    ``kernel``     the kernel;  ``cuts``  (*lead) int64, r
+        mean of the estimate  sum_n a_n lambda_n (t^n - [n = 2] t_r^2),    t = <x, y>, t_r = <x_r, y_r>
+
+    ``kernel``     the kernel, with coefficients a_n
+    ``cuts``       (*lead) int64, r: products of the first r coordinates, x_r, have degree 2 without them
     ``counts``     (*lead, N + 1) int64, D_n, none below degree 2;  ``shrinkage``  (*lead, N + 1) float64, lambda_n
 
     Arguments of the moments are float64 on the host. Their leading axes are (..., *lead, n): one head, n rows.
+    `OptimizedMaclaurin` makes them with `plan_remainder`. Derived here; P41.
+
+    >>> from schoenbat_theory import get_kernel
+    >>> beside = Remainder(get_kernel("exp"), np.array(0), np.array([0, 0, 5]), np.array([0.0, 0.0, 0.8]))
+    >>> beside.n_features, float(beside.mean(np.array([2.0, 0.0]), np.array([1.0, 1.0])))  # 0.8 (2^2 / 2)
+    (5, 1.6)
     """
 
     kernel: DotProductKernel
@@ -126,11 +135,22 @@ def leading(cuts: np.ndarray, dim: int) -> np.ndarray:
 def plan_remainder(
     kernel: DotProductKernel, x: np.ndarray, y: np.ndarray, weights: np.ndarray, r: int, width: int, whole: int
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Return counts (N + 1,), at most ``width`` in all, shrinkage (N + 1,), and the root of what error they leave.
+    """Return how many random features each degree gets, how far they are shrunk, and the relative error that they leave.
 
-    ``x`` (s, d), ``y`` (s', d), ``weights`` (s',) of sum 1: pairs weigh w_j / s. ``r`` as in the module's formulas. What is
-    left is in units of the mean square of degrees 2 to N beyond a subspace of ``whole`` coordinates; degrees are added up
-    as if they did not correlate.
+        error^2 = sum_n a_n^2 M_n (1 - lambda_n),    lambda_n = M_n / (M_n + (V_n - M_n) / D_n),    least for sum D_n <= width
+
+    ``kernel``   with coefficients a_n
+    ``x`` (s, d), ``y`` (s', d), ``weights`` (s',) of sum 1   pairs weigh w_j / s in the means M_n, V_n, of t^2n and of its features
+    ``r``        leading coordinates whose products are had exactly: degree 2 is t^2 - t_r^2;  ``width``  features at most
+    ``whole``    the error is relative to the root mean square of degrees 2 to N beyond so many coordinates
+    returns      counts (N + 1,), shrinkage lambda (N + 1,), error; N = 8, none below degree 2
+
+    Degrees are added up as if they did not correlate. Arguments are not checked. Derived here; P41.
+
+    >>> from schoenbat_theory import get_kernel
+    >>> x = np.array([[1.0, 2.0]])
+    >>> plan_remainder(get_kernel("exp"), x, x, np.ones(1), 0, 8, 0)[0].tolist()
+    [0, 0, 1, 2, 3, 2, 0, 0, 0]
     """
     signal, noise = _signal_and_noise(kernel, x, y, weights, r)
     count = np.arange(width + 1)

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from schoenbat_theory.arrays import Array, broadcast_shapes, check_floating, check_mask, device_of, namespace
+from schoenbat_theory.arrays import (
+    Array,
+    broadcast_shapes,
+    check_finite,
+    check_floating,
+    check_mask,
+    device_of,
+    namespace,
+)
+from schoenbat_theory.features.inputs import check_pairs
 
-__all__ = ["hide", "key_weights", "normalised", "top_off"]
+__all__ = ["hide", "key_weights", "normalised", "open_keys", "top_off"]
 
 
 def key_weights(
@@ -40,6 +49,16 @@ def hide(x: Array, log_weights: Array | None) -> Array:
         return x
     xp = namespace(x)
     return xp.where((log_weights > -xp.inf)[..., None], x, xp.zeros_like(x))
+
+
+def open_keys(q: Array, k: Array, key_mask: Array | None, key_log_weights: Array | None) -> tuple[Array, Array]:
+    """Return keys (..., m, d), zeros where masked, and log-weights (..., m) with the leading axes of all, or raise."""
+    lead, xp = check_pairs(q, k), namespace(q)
+    weights = key_weights(k, k.shape[-2], lead, key_mask, key_log_weights)
+    k = hide(k, weights)
+    check_finite(q=q, k=k)
+    zeros = xp.zeros((*lead, k.shape[-2]), dtype=q.dtype, device=device_of(q))
+    return k, zeros if weights is None else zeros + weights
 
 
 def top_off(log_weights: Array) -> Array:

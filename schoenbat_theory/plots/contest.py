@@ -135,7 +135,7 @@ def _draw(ax: Axes, panel: Mapping[str, Any], styles: Mapping[str, tuple[str, st
         (x, y), (mark, color) = _points(one), styles[label]
         strong = bool(one["strong"])
         if strong and len(x) > 1:
-            lower, upper = (numbers([math.nan if v is None else v for v in one[key]]) for key in ("lower", "upper"))
+            lower, upper = (numbers(one[key]) for key in ("lower", "upper"))
             ax.fill_between(numbers(one["x"]), lower, upper, color=color, alpha=0.12, lw=0, zorder=0)
         ax.plot(
             x,
@@ -158,7 +158,7 @@ def _draw(ax: Axes, panel: Mapping[str, Any], styles: Mapping[str, tuple[str, st
 
 def _points(one: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     """Return the points of a series that can be drawn."""
-    x, y = numbers(one["x"]), numbers([math.nan if v is None else v for v in one["error"]])
+    x, y = numbers(one["x"]), numbers(one["error"])
     seen = np.isfinite(y) & (y > 0)
     return x[seen], y[seen]
 

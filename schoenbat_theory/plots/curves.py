@@ -43,7 +43,7 @@ def plot_curves(evidence: Evidence, *, ax: Axes | None = None) -> Axes:
     with canvas(ax, (4.4, 2.9 + 0.12 * max(len(f["series"]) - 3, 0))) as axes:
         for i, (label, values) in enumerate(f["series"].items()):
             mark, color = MARKS[i % len(MARKS)]
-            y = numbers([np.nan if value is None else value for value in values])
+            y = numbers(values)
             face = color if i % 2 == 0 else "white"
             axes.plot(x, y, f"-{mark}", color=color, mfc=face, ms=3.5, lw=1.1, label=words(label))
             if label in (f.get("bands") or {}):

@@ -57,17 +57,17 @@ def _canvas(count: int, columns: int) -> Axes:
 
 def _limits(rows: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
     """Return what holds every number that can be drawn, and a little more."""
-    found = numbers([_or_nan(x) for row in rows for x in (row["error"], *row["draws"], *row["heads"])])
+    found = numbers([x for row in rows for x in (row["error"], *row["draws"], *row["heads"])])
     seen = found[found > 0]
     low, high = (float(seen.min()), float(seen.max())) if seen.size else (0.1, 1.0)
     return low / 1.3, high * 1.3
 
 
 def _draw(ax: Axes, place: int, row: Mapping[str, Any], mark: str, color: str) -> None:
-    (error,) = numbers([_or_nan(row["error"])])
+    (error,) = numbers([row["error"]])
     ax.axhline(place, color=PALE, lw=0.6, zorder=0)
     for key, width, alpha in (("heads", 1.0, 0.9), ("draws", 3.6, 0.45)):
-        ends = numbers([_or_nan(x) for x in row[key]])
+        ends = numbers(row[key])
         ax.plot(ends, [place, place], color=color, lw=width, alpha=alpha, solid_capstyle="butt", zorder=2)
     strong = bool(row["strong"])
     ax.plot(
@@ -113,7 +113,3 @@ def _name(ax: Axes, rows: Sequence[Mapping[str, Any]], columns: Sequence[str], c
             fontsize=7.5,
             color=GREY,
         )
-
-
-def _or_nan(x: float | None) -> float:
-    return float("nan") if x is None else float(x)

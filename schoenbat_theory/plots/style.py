@@ -112,7 +112,7 @@ def figure_data(found: dict[str, Any] | None, *keys: str) -> dict[str, Any]:
 
 
 def numbers(values: Any) -> np.ndarray:
-    """Return numbers with NaN for what cannot be drawn, so that an infinite limit does not scale the axis."""
+    """Return numbers with NaN for what cannot be drawn, ``None`` too, so that an infinite limit does not scale the axis."""
     x = np.asarray(values, dtype=np.float64).ravel()
     return np.where(np.isfinite(x), x, np.nan)
 

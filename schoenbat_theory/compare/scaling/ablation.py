@@ -25,7 +25,7 @@ from schoenbat_theory.activations import Head
 from schoenbat_theory.arrays import as_generator, require_int
 from schoenbat_theory.attention import feature_attention, softmax_attention
 from schoenbat_theory.compare.measure import alone, swept
-from schoenbat_theory.compare.results import ROUNDING
+from schoenbat_theory.compare.quantities import ROUNDING
 from schoenbat_theory.compare.scaling.first_order import TRUSTED, first_order, pair_variances
 from schoenbat_theory.compare.scaling.post import PostScaling, post_scaling
 from schoenbat_theory.compare.targets import Problem, given_heads, problem, relative_error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from schoenbat_theory.compare.results import ROUNDING, counted
+from schoenbat_theory.compare.quantities import ROUNDING, counted
 from schoenbat_theory.compare.scaling.ablation import Ablation
 from schoenbat_theory.markup import decimal
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from schoenbat_theory.attention.sharpness import WORKS
-from schoenbat_theory.compare.results import finite
+from schoenbat_theory.compare.quantities import finite
 from schoenbat_theory.compare.stress.results import LIMIT, RULED, Stress
 from schoenbat_theory.propositions import Evidence, observe
 

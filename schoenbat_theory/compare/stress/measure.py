@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from schoenbat_theory.activations import Head
-from schoenbat_theory.attention import mean_attention, sharpness, weighted_mean_attention
+from schoenbat_theory.attention import costs, mean_attention, sharpness, weighted_mean_attention
 from schoenbat_theory.attention.approximate import EXACT as EXACT_ATTENTION
 from schoenbat_theory.attention.approximate import approximate_attention
 from schoenbat_theory.attention.certificate import Certificate, row_certificate
@@ -20,7 +20,7 @@ from schoenbat_theory.attention.local import LocalBudget, local_attention
 from schoenbat_theory.cells import CheckError
 from schoenbat_theory.compare.approximation import Method
 from schoenbat_theory.compare.measure import Entry, alone
-from schoenbat_theory.compare.results import ROUNDING
+from schoenbat_theory.compare.quantities import ROUNDING
 from schoenbat_theory.compare.stress.inputs import HALF, drawn, heated
 from schoenbat_theory.compare.stress.results import COVERED, EXACT, MISSED, REFUSED, RULED, Case, Point
 from schoenbat_theory.compare.targets import Problem, problem
@@ -144,13 +144,23 @@ def _fitted(method: Method, target: Problem, width: int) -> Callable[[int, int],
         with _named(method, target), contextlib.suppress(ArithmeticError):  # a denominator of exactly 0, or an overflow
             if method.name == APPROXIMATE:
                 rng = stream(seed, "stress", method.name, target.target.head, str(index))
-                found = approximate_attention(target.q, target.k, target.v, n_features=width, rng=rng)
+                found = approximate_attention(target.q, target.k, target.v, n_features=_budget(target, width), rng=rng)
                 return _Answer(found.output, found.certificate, found.method)
             values = entry.draw(law, target, seed, index).run().values
             return _Answer(values if np.isfinite(values).all() else None)
         return _Answer(None)
 
     return answer
+
+
+def _budget(target: Problem, width: int) -> int:
+    """Return the ``n_features`` of approximate attention: ``width``, or as many as leave less than exact attention costs.
+
+    With more it would be exact, and there would be nothing to test.
+    """
+    (n, d), (m, e) = target.q.shape, target.v.shape
+    sizes = costs.Sizes(n, m, d, e)
+    return min(width, max(1, math.ceil(costs.exact(m, d, e) / costs.features(sizes, d, 1)) - 1))
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from schoenbat_theory.compare.page import DATA
+from schoenbat_theory.compare.page import whose
 from schoenbat_theory.compare.stress.figures import curves, harm_picture
 from schoenbat_theory.compare.stress.results import LIMIT, Stress
 from schoenbat_theory.compare.stress.table import COVERAGE, CURVE, HARM, coverage, curve, harm, sentences
@@ -37,7 +37,7 @@ def _page(found: Stress, pictures: dict[str, Evidence], gallery: Gallery) -> str
         "stress.html.j2",
         gallery,
         found=found,
-        data=DATA.get(found.data, f"of {found.data}"),
+        data=whose(found.data),
         limit=LIMIT,
         sentences=sentences(found),
         harm=(HARM, harm(found)),

@@ -10,7 +10,7 @@ from typing import Any
 
 from schoenbat_theory import markup
 from schoenbat_theory.attention.sharpness import FAMILIES, WORKS
-from schoenbat_theory.compare.results import finite
+from schoenbat_theory.compare.quantities import finite
 from schoenbat_theory.environment import environment
 from schoenbat_theory.files import json_text, kept
 

@@ -40,7 +40,8 @@ def stress(
     Softmax attention, unscaled tokens times d^(-1/4). Per head, input of `INPUTS`, method and seed: the error over that of the better of
     the two means of the values on that input, and whether an approximate certificate from 64 rows at the level 95 % covers
     the error, misses it, or refuses. What has nothing to draw runs once per input. Per head and temperature of `BETAS`: what `sharpness`
-    says, and the errors, one draw each. Maps are 256 wide. Streams have addresses: the same seed gives the same numbers
+    says, and the errors, one draw each. Maps are 256 wide; the budget of approximate attention is the same, but below the cost of
+    exact attention, which it would return else. Streams have addresses: the same seed gives the same numbers
     on any number of workers. Raises as `compare` does.
 
     >>> import numpy as np

@@ -9,16 +9,26 @@ from collections.abc import Sequence
 import numpy as np
 
 from schoenbat_theory.attention.sharpness import WORKS
-from schoenbat_theory.compare.results import counted, median
+from schoenbat_theory.compare.quantities import counted, median, short
 from schoenbat_theory.compare.stress.results import COVERED, EXACT, LIMIT, MISSED, REFUSED, RULED, Case, Point, Stress
 from schoenbat_theory.confidence import binomial_limits
-from schoenbat_theory.markup import decimal
 from schoenbat_theory.results import columns
 
 __all__ = ["COVERAGE", "CURVE", "HARM", "coverage", "curve", "harm", "sentences", "table"]
 
 HARM = ("method", "input", "error", "over the better mean", "worst", "where", f"above {LIMIT}")
-COVERAGE = ("method", "cases", "covered", "missed", "refused", "exact", "covers", "95 % interval", "least input")
+COVERAGE = (
+    "method",
+    "cases",
+    "covered",
+    "missed",
+    "refused",
+    "exact",
+    "covers",
+    "95 % interval",
+    "of all",
+    "least input",
+)
 CURVE = ("input", "logits ×", "spread", "√(2A)", "r", "tail", "keys", "a row's", *RULED, "rule", "enough")
 
 
@@ -55,7 +65,7 @@ def harm(found: Stress) -> list[list[str]]:
             above = sum(ratio > LIMIT for ratio in ratios) / len(ratios)
             where = worst.head if name != "all inputs" else f"{worst.head}, {worst.input}"
             error = median(error for one in cases for error in one.errors)
-            rows.append([method, name, *map(_short, (error, median(ratios), max(ratios))), where, f"{above:.1%}"])
+            rows.append([method, name, *map(short, (error, median(ratios), max(ratios))), where, f"{above:.1%}"])
     return rows
 
 
@@ -72,6 +82,7 @@ def _covered(name: str, inputs: Sequence[Sequence[Case]]) -> list[str]:
     each = [Counter(word for one in cases for word in one.certificates) for cases in inputs]
     total = sum(each, Counter[str]())
     given = total[COVERED] + total[MISSED]
+    asked = given + total[REFUSED]
     shares = [one[COVERED] / (one[COVERED] + one[MISSED]) for one in each if one[COVERED] + one[MISSED]]
     low, high = binomial_limits(np.asarray(total[COVERED]), given, 0.05) if given else (0.0, 1.0)
     return [
@@ -79,6 +90,7 @@ def _covered(name: str, inputs: Sequence[Sequence[Case]]) -> list[str]:
         *(f"{count:,}" for count in (sum(total.values()), *(total[one] for one in (COVERED, MISSED, REFUSED, EXACT)))),
         f"{total[COVERED] / given:.1%}" if given else "–",
         f"{low:.1%} to {high:.1%}",
+        f"{total[COVERED] / asked:.1%}" if asked else "–",
         f"{min(shares):.1%}" if shares else "–",
     ]
 
@@ -89,9 +101,9 @@ def curve(points: Sequence[Point]) -> list[list[str]]:
         [
             one.head,
             f"{one.beta:g}",
-            *map(_short, (one.spread, math.sqrt(2 * one.divergence), one.dimension, one.tail)),
+            *map(short, (one.spread, math.sqrt(2 * one.divergence), one.dimension, one.tail)),
             *(f"{keys:.0f}" for keys in (one.effective_keys, one.row_keys)),
-            *(_short(one.errors[method]) for method in RULED.values()),
+            *(short(one.errors[method]) for method in RULED.values()),
             one.family,
             one.enough,
         ]
@@ -116,7 +128,7 @@ def sentences(found: Stress) -> list[str]:
         said.append(
             f"The rule of sharpness names the cheapest family that errs by at most {100 * WORKS:g} % on {words['right']} of {len(points)} {where}, "
             f"a dearer one on {words['dearer than needed']}, and one that errs by more on {words['too cheap']}"
-            + (f" (at most {_short(max(one.error for one in points))})." if words["too cheap"] else ".")
+            + (f" (at most {short(max(one.error for one in points))})." if words["too cheap"] else ".")
         )
     return said
 
@@ -130,10 +142,11 @@ def _certified(found: Stress) -> str:
     total = sum(words.values(), Counter[str]())
     if not shares:
         return "No certificate was given."
-    least = min(shares, key=shares.__getitem__)
+    least, given = min(shares, key=shares.__getitem__), total[COVERED] + total[MISSED]
     return (
-        f"Certificates at the level {100 * found.level:g} % cover {total[COVERED]:,} of {total[COVERED] + total[MISSED]:,} errors, "
-        f"{100 * total[COVERED] / (total[COVERED] + total[MISSED]):.1f} %, and were refused for {total[REFUSED]:,} more; "
+        f"Certificates at the level {100 * found.level:g} % cover {total[COVERED]:,} of {given:,} errors, "
+        f"{100 * total[COVERED] / given:.1f} %, and were refused for {total[REFUSED]:,} more, with which it is "
+        f"{100 * total[COVERED] / (given + total[REFUSED]):.1f} %; "
         f"least of all they cover {100 * shares[least]:.1f} %, for {least}."
     )
 
@@ -143,7 +156,3 @@ def _title(found: Stress) -> str:
         f"{counted(len(found.heads), 'head')} ({found.data}), {counted(found.seeds, 'seed')} from {found.seed}, maps {found.width} wide, softmax "
         "attention."
     )
-
-
-def _short(x: float) -> str:
-    return decimal(x, x / 10) if 0 < x < math.inf else decimal(x)

@@ -1,64 +1,10 @@
-"""Systems of the literature and ours: what each is, and which propositions, pictures, numbers and timed runs its chapter of a report shows.
-
-A number in a chapter comes from evidence of the same report or from the record of timed runs; a sentence whose numbers are
-not there is left out. A system is added as one constant.
-"""
+"""Three systems of the literature: SchoenbAt, Skyformer, and relative positions by FFT."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from schoenbat_theory.systems.system import Number, Picture, Sentence, System
 
-__all__ = ["SYSTEMS", "Number", "Picture", "Sentence", "System"]
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure of a report: of the first evidence of ``proposition`` that has one and whose name holds ``words``."""
-
-    proposition: str
-    words: str
-
-
-@dataclass(frozen=True)
-class Number:
-    """A number of a report: ``which`` of a field over all evidence of ``proposition`` whose name holds ``words``."""
-
-    proposition: str
-    words: str
-    which: Callable[[Iterable[float]], float] = max
-    field: str = "measured"
-
-
-@dataclass(frozen=True)
-class Sentence:
-    """Words with a %s for each of the ``numbers``; left out where one of them is not in the report."""
-
-    words: str
-    numbers: Sequence[Number]
-
-
-@dataclass(frozen=True)
-class System:
-    """A system of the literature.
-
-    ``name``          of the anchor;  ``title``  of the chapter
-    ``definition``    paragraphs with ``$...$`` for formulas
-    ``propositions``  ids without their letter: P28 brings P28V
-    ``pictures``      of the report;  ``scenes``  of the record
-    ``sentences``     what its theorems say at the sizes of the report
-    ``compared``      (scene, ours, theirs): methods of the record
-    """
-
-    name: str
-    title: str
-    definition: Sequence[str]
-    propositions: Sequence[str]
-    pictures: Sequence[Picture] = ()
-    sentences: Sequence[Sentence] = ()
-    scenes: Sequence[str] = ()
-    compared: Sequence[tuple[str, str, str]] = ()
-
+__all__ = ["RELATIVE", "SCHOENBAT", "SKYFORMER"]
 
 SCHOENBAT = System(
     name="schoenbat",
@@ -201,49 +147,3 @@ RELATIVE = System(
         ("toeplitz-product", "FFT (here)", "dense product"),
     ),
 )
-
-BEYOND = System(
-    name="beyond",
-    title="Beyond the paper",
-    definition=(
-        r"Three identities leave attention with weights $e^{\langle q, k\rangle}$ as it is, but not a series that is cut off: queries may be shifted "
-        r"by $c$ if keys get weights $w_j = e^{\langle c, k_j\rangle}$; keys may be shifted by $m$; and $B q$, $B^{-\top} k$ have the products of $q$, "
-        r"$k$. With $x_i = B (q_i - c)$, $y_j = B^{-\top} (k_j - m)$ and $m$ the mean of the keys under $w$,",
-        r"$\displaystyle \mathrm{out}_i = \frac{\sum_j w_j e^{\langle x_i, y_j\rangle} v_j}{\sum_j w_j e^{\langle x_i, y_j\rangle}} "
-        r"\approx \sum_j w_j v_j + \sum_j w_j \langle x_i, y_j\rangle v_j, \qquad \sum_j w_j = 1,$",
-        r"and what the width leaves is spent on monomials $x^\alpha$, chosen by what they contribute, or on expansions around more than one centre.",
-    ),
-    propositions=("P36", "P37", "P38", "P39", "P39R", "P40", "P41", "P42", "P43", "P43R", "P44", "P45", "P46"),
-    pictures=(Picture("P37", "not positive"), Picture("P38R", "recentred over given")),
-    sentences=(
-        Sentence(
-            "P36: on the heads of this report the identities move no output by more than %s of the largest one in float64, %s in float32.",
-            (Number("P36", "difference in float64"), Number("P36", "difference in float32")),
-        ),
-        Sentence(
-            "P37: cut off after degree 1, up to %s of the rows of a head have a denominator that is not positive where keys are not shifted, up to "
-            "%s around their plain mean, and %s around their mean under the weights.",
-            (
-                Number("P37", "not positive, no shift"),
-                Number("P37", "not positive, plain mean"),
-                Number("P37", "not positive, weighted mean"),
-            ),
-        ),
-        Sentence(
-            "P38R: around the means the mean square of an inner product, over all pairs, is %s to %s of what it was.",
-            (
-                Number("P38R", "⟨x, y⟩², recentred over given", min),
-                Number("P38R", "⟨x, y⟩², recentred over given"),
-            ),
-        ),
-    ),
-    scenes=("pre-scaled", "pre-scaled-released", "local-sharp", "local-moderate"),
-    compared=(
-        ("pre-scaled", "first order, recentred", "exact attention"),
-        ("pre-scaled-released", "first order, recentred", "exact attention"),
-        ("local-sharp", "local expansions", "exact attention"),
-        ("local-moderate", "local expansions", "exact attention"),
-    ),
-)
-
-SYSTEMS = (SCHOENBAT, SKYFORMER, RELATIVE, BEYOND)

@@ -8,11 +8,15 @@ quotients of a row, comparisons, and log scales of features.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
+from schoenbat_theory.features.maclaurin_maps import PAIRS
+from schoenbat_theory.features.recenter import SHARES, sample_sizes
+
 __all__ = [
-    "RULE", "Sizes", "balancing", "counts", "exact", "features", "first_order", "fit", "mean", "nystrom", "nystromformer", "of_draw",
-    "recentring", "root", "shifts", "tilt", "weighted_mean",
+    "RULE", "Sizes", "balancing", "budget", "counts", "exact", "features", "first_order", "fit", "mean", "monomial", "nystrom",
+    "nystromformer", "of_draw", "recentring", "root", "shifts", "tilt", "weighted_mean",
 ]  # fmt: skip
 
 RULE = (
@@ -24,7 +28,6 @@ RULE = (
 )
 # Of a c x c matrix, c^3 of these; Golub & Van Loan (2013), from memory: 9 c^3 and 21 c^3 operations.
 EIGH, SVD = 4.5, 10.5
-PAIRS = 1 << 12  # on which counts of features per degree are chosen
 
 
 class Sizes(NamedTuple):
@@ -53,6 +56,11 @@ def features(sizes: Sizes, of_a_row: float, width: float, *, divided: bool = Tru
     """
     n, m, _, e = sizes
     return (n + m) * (of_a_row + width * (e + divided)) / n
+
+
+def budget(sizes: Sizes, n_features: int) -> float:
+    """Return what one query of attention through ``n_features`` random features of degree 1 costs, a product of d numbers each."""
+    return features(sizes, n_features * sizes.d, n_features)
 
 
 def of_draw(sizes: Sizes, phi: Any, width: float) -> float | None:
@@ -106,13 +114,13 @@ def counts(sizes: Sizes, degrees: int) -> float:
 
 
 def shifts(sizes: Sizes) -> float:
-    """Return what one query costs of the shifts of `recenter`: passes over tokens, and five shares on a sample.
+    """Return what one query costs of the shifts of `recenter`: passes over tokens, and its shares on a sample.
 
-    For a pair of the sample an inner product and an exact weight, then six for each of the five shares.
+    For a pair of the sample an inner product and an exact weight, then six for each of the shares.
     """
     n, m, d, _ = sizes
-    pairs = min(n, d) * min(m, 16 * d)
-    return (n * d + m * (2 * d + 2) + pairs * (d + 2 + 5 * 6)) / n
+    pairs = math.prod(sample_sizes(n, m, d))
+    return (n * d + m * (2 * d + 2) + pairs * (d + 2 + 6 * len(SHARES))) / n
 
 
 def balancing(sizes: Sizes) -> float:
@@ -130,6 +138,14 @@ def first_order(sizes: Sizes) -> float:
     """Return what one query of `first_order_attention` costs: shifts, one weighted covariance, and its product."""
     n, m, d, e = sizes
     return shifts(sizes) + (m * e * (d + 4) + n * e * (d + 1)) / n
+
+
+def monomial(sizes: Sizes, sample: int) -> float:
+    """Return what one query costs of one monomial among those that `choose_monomials` takes on a sample, and of its use.
+
+    Once taken it proposes d more: for each a product and a square with a sum over ``sample`` queries, and as many keys.
+    """
+    return 4 * sample * sizes.d / sizes.n + features(sizes, 1, 1)
 
 
 def fit(law: Any, sizes: Sizes) -> float:
