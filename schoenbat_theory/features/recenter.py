@@ -152,9 +152,11 @@ def _share(q: Array, k: Array, given: Array, mean: Array) -> Array:
     errors = []
     for share in SHARES:
         weights = normalised(given + share * tilt)
-        small = t - share * tilt[..., None, :]
-        small = small - small @ weights[..., None]  # <q - c, k - m>, m of these keys
-        errors.append(xp.sum((weights[..., None, :] * (1 + small) - exact) ** 2, axis=(-2, -1)))
+        left = t - share * tilt[..., None, :]
+        left -= left @ weights[..., None] - 1  # now 1 + <q - c, k - m>, m of these keys
+        left *= weights[..., None, :]
+        left -= exact
+        errors.append(xp.sum(xp.vecdot(left, left), axis=-1))
     found = xp.stack(errors, axis=-1)
     best = xp.argmin(found, axis=-1, keepdims=True) == xp.arange(len(SHARES), device=device_of(q))
     return xp.sum(xp.where(best, asarray_like(SHARES, q), xp.zeros_like(found)), axis=-1)
