@@ -35,14 +35,14 @@ def test_the_snippets_run():
     rng = np.random.default_rng(0)
     names = dict(zip("qkv", rng.normal(size=(3, 2, 9, 64)) / 8, strict=True), st=st)
     names |= dict(zip("xy", rng.normal(size=(2, 64)) / 8, strict=True))
-    for block in PYTHON[:3]:
+    for block in PYTHON[:4]:
         exec(block, names)
     assert names["out"].shape == names["sky"].shape == names["rel"].shape == (2, 9, 64)
     assert names["half"](1.0) == 2.0
 
 
 def test_what_a_user_brings_is_examined_in_under_ten_lines(capsys):
-    own, feature_map, door = PYTHON[3:]
+    own, feature_map, door = PYTHON[4:]
     for block in (own, feature_map):
         names = {}
         assert sum(bool(line.strip()) for line in block.splitlines()) < 10
@@ -183,6 +183,89 @@ def test_the_record_shows_what_goes_beyond_the_paper(target, basis, method, larg
     assert one["heads"] == (1 if target.startswith("isotropic") else 8)
     if basis == "multiply-adds":  # those of a random map of width 256, the fit of the expansions among them
         assert one["multiply_adds"] <= one["budget"]
+
+
+POLYNOMIALS = ("first order, recentred", "Taylor, degree 1", "Taylor, degree 2", "Taylor, degree 2, recentred")
+
+
+def errors_of(method: str, target: str) -> dict[str, float]:
+    """Return head -> error at width 256, or at the method's own."""
+    return {
+        one["head"]: one["error"]
+        for one in COMPARED["results"]
+        if (one["method"], one["target"], one["basis"]) == (method, target, "width") and one["width"] in (256, None)
+    }
+
+
+def test_what_works_and_what_does_not_is_said_of_the_record():
+    local = errors_of("local expansions", "raw exp").values()
+    assert f"`local_attention`: {np.median(list(local)):.2g}, and {max(local):.2g} on the worst head" in README
+    (beside,) = (
+        one
+        for one in COMPARED["ratios"]
+        if (one["target"], one["basis"]) == ("raw exp", "multiply-adds") and one["method"] == "local expansions"
+    )
+    assert "same cost err 18 times" in README
+    assert 1 / beside["worst"] >= 18
+    optimized = [name for name in {one["method"] for one in COMPARED["results"]} if name.startswith("optimized")]
+    sharp = [
+        e for name in (*POLYNOMIALS, *optimized) for head, e in errors_of(name, "raw exp").items() if "layer 2" in head
+    ]
+    assert len(sharp) == 4 * 7
+    assert "or not: 0.59 or more" in README
+    assert 0.59 <= min(sharp) < 0.6
+    random = [
+        m
+        for m in {one["method"] for one in COMPARED["results"]}
+        if re.match("random Maclaurin|positive|trigon|fixed", m)
+    ]
+    medians = [np.median(list(found)) for m in random if (found := errors_of(m, "raw exp").values())]
+    assert len(medians) == 13
+    assert "a median of 0.76 or more" in README
+    assert min(medians) >= 0.755
+    for target, ratio in (("unit exp", "1/126"), ("released exp", "1/845")):
+        (one,) = (
+            one
+            for one in COMPARED["ratios"]
+            if (one["target"], one["basis"], one["method"]) == (target, "width", "optimized Maclaurin, recentred")
+        )
+        assert f"1/{1 / one['median']:.0f}" == ratio
+        assert ratio in README
+
+
+STRESSED = json.loads((ROOT / "benchmarks" / "stress" / "stress.json").read_text())
+
+
+def test_the_certificates_are_those_of_the_record():
+    rows = cells_below("| certificates of 64 rows | given")
+    assert [name for name, *_ in rows][:-1] == STRESSED["methods"][:4]
+    for name, *printed in rows:
+        found = [
+            word
+            for case in STRESSED["cases"]
+            if name.startswith("all methods") or case["method"] == name
+            for word in case["certificates"]
+        ]
+        given = found.count("covered") + found.count("missed")
+        share = f"{100 * found.count('covered') / given:.1f} %"
+        assert printed == [f"{given:,}", share, str(found.count("refused"))]
+
+
+def test_no_method_but_first_order_is_worse_than_the_better_mean():
+    worst = {
+        method: max(ratio for case in STRESSED["cases"] if case["method"] == method for ratio in case["ratios"])
+        for method in STRESSED["methods"][:4]
+    }
+    assert "First order errs up to 1.52 times" in README
+    assert f"{worst.pop('first order, recentred'):.2f}" == "1.52"
+    assert max(worst.values()) < 1.05
+
+
+def test_the_rule_of_sharpness_is_as_good_as_is_said():
+    judged = [one["judged"] for one in STRESSED["afresh"]]
+    assert "on 60 inputs that did not set its constant" in README
+    assert (len(judged), judged.count("right")) == (60, 54)
+    assert set(judged) == {"right", "dearer than needed"}
 
 
 def test_what_is_no_better_than_a_mean_of_the_values_is_said_of_the_record():
