@@ -10,7 +10,7 @@ import pytest
 
 import schoenbat_theory as st
 from schoenbat_theory.markup import short
-from schoenbat_theory.timings import installed_timings
+from schoenbat_theory.timings import installed_timings, since
 from schoenbat_theory.verify import builtin_propositions
 
 ROOT = Path(__file__).parent.parent
@@ -195,6 +195,23 @@ def errors_of(method: str, target: str) -> dict[str, float]:
         for one in COMPARED["results"]
         if (one["method"], one["target"], one["basis"]) == (method, target, "width") and one["width"] in (256, None)
     }
+
+
+def test_the_times_beside_torch_are_those_of_the_record():
+    timings = installed_timings("beyond")
+
+    def torch(scene: str, n: int) -> float:
+        return min(one.median for one in timings.of(scene) if one.n == n and "torch" in one.method)
+
+    for scene, method, *printed in cells_below("| scene | method | seconds | torch"):
+        cells = {one.n: one for one in timings.of(scene, method)}
+        own, other = cells[16384], torch(scene, 16384)
+        numbers = (own.median, other, own.error, own.baseline)
+        assert printed == [*map(short, numbers[:2]), f"{other / own.median:.3g}", *map(short, numbers[2:])]
+        faster = {n: one.median < torch(scene, n) for n, one in cells.items()}
+        assert since(faster) == (2048 if method.startswith("first order") else 16384)
+        if method == "local expansions":
+            assert 0.4 <= torch(scene, 4096) / cells[4096].median <= 0.6
 
 
 def test_what_works_and_what_does_not_is_said_of_the_record():
