@@ -327,7 +327,7 @@ P42 = st.Proposition(
     statement=r"With $z_j = \langle q - c, k_j - m_b\rangle$, $m_b$ and $v_b$ means with weights $w_j = e^{\langle c, k_j\rangle}$ and $p_j \propto w_j "
     r"e^{\langle q - c, m_b\rangle}$: $\hat o = \sum_j p_j v_j$, $1 \le \mathbb{E}_b e^z \le e^{\rho_b^2 / 8}$ and $\|o - \hat o\|^2 \le \sum_j p_j \|v_j - "
     r"\hat o\|^2 \sum_b \pi_b (e^{\rho_b^2 / 2} - 1)$, $\rho_b$ the range of $z$ in block $b$, $\pi_b$ its share; and $o - \hat o = \sum_b \pi_b [\mathbb{E}_b "
-    r"z (v - v_b) + \frac12 \mathbb{E}_b z^2 (v - \hat o)] + O(\|z\|^3)$.",
+    r"z (v - v_b) + \frac{1}{2} \mathbb{E}_b z^2 (v - \hat o)] + O(\|z\|^3)$.",
     hypotheses=(
         "mass of a block, and means of its keys and of its values, are taken with the weights of the cluster",
         "the kernel is exp",

@@ -250,7 +250,8 @@ def _of_head(q: np.ndarray, k: np.ndarray, v: np.ndarray, step: int) -> tuple[fl
 P46 = st.Proposition(
     id="P46",
     title="A small spread of the logits means a small error of degree 1",
-    statement=r"$\|o - o_1\| \le \Delta\, s^2 / 2$, $\Delta$ the diameter of the values, at every temperature.",
+    statement=r"With $o_1$ the expansion of degree $\le 1$ around weights $w$ and $s^2 = \mathbb{E}_w \langle x, y\rangle^2$: "
+    r"$\|o - o_1\| \le \Delta\, s^2 / 2$, $\Delta$ the diameter of the values, at every temperature.",
     hypotheses=(r"$\sum_j w_j y_j = 0$",),
     source="a rule of thumb of this project; not in the literature that we know",
     expected="refuted",

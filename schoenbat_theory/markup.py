@@ -44,6 +44,7 @@ def plain(text: str) -> str:
     for command, character in _UNICODE:
         ends = r"(?![A-Za-z])" if command[-1].isalpha() else ""  # \le is not \left, but \|x is \| x
         text = re.sub(re.escape(command) + ends, _always(character), text)
+    text = re.sub(r"\\(?:wide)?hat(?![A-Za-z])\s*\{?\\?(\w)\}?", "\\1\u0302", text)
     text = re.sub(r"\\(?:mathrm|text|operatorname|mathbb)\{([^{}]*)\}", r"\1", text)
     text = re.sub(r"\\[tdc]?frac\{([^{}]*)\}\{([^{}]*)\}", _quotient, text)
     text = re.sub(r"\\binom\{([^{}]*)\}\{([^{}]*)\}", r"C(\1, \2) ", text)
@@ -159,10 +160,22 @@ _UNICODE = [
     (r"\in", "∈"), (r"\pm", "±"), (r"\to", "→"), (r"\times", "×"), (r"\sim", "~"), (r"\propto", "∝"),
     (r"\left", ""), (r"\right", ""), (r"\bigl", ""), (r"\bigr", ""), (r"\Bigl", ""), (r"\Bigr", ""),
     (r"\exp", "exp"), (r"\log", "log"), (r"\min", "min"), (r"\max", "max"), (r"\sinh", "sinh"), (r"\cosh", "cosh"),
-    (r"\hat", ""), (r"\widehat", ""), (r"\Pr", "P"), (r"\{", "{"), (r"\}", "}"), (r"\equiv", "≡"), (r"\top", "T"),
+    (r"\big", ""), (r"\Big", ""), (r"\notin", "∉"), (r"\Delta", "Δ"), (r"\Pr", "P"), (r"\{", "{"), (r"\}", "}"), (r"\equiv", "≡"), (r"\top", "T"),
     (r"\displaystyle", ""), (r"\Rightarrow", "⇒"), (r"\mapsto", "↦"),
 ]  # fmt: skip
 
 _ASCII = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹−–×·‖′’“”", "-0123456789--x*|''\"\"") | str.maketrans(
-    {"✓": "+", "✗": "!", "≤": "<=", "≥": ">=", "≠": "!=", "∞": "inf", "…": "...", "√": "sqrt", "Σ": "sum", "→": "->"}
+    {
+        "✓": "+",
+        "✗": "!",
+        "≤": "<=",
+        "≥": ">=",
+        "≠": "!=",
+        "∞": "inf",
+        "…": "...",
+        "√": "sqrt",
+        "Σ": "sum",
+        "→": "->",
+        "\u0302": "^",
+    }
 )

@@ -226,11 +226,13 @@ def test_what_works_and_what_does_not_is_said_of_the_record():
     assert 1 / beside["worst"] >= 18
     optimized = [name for name in {one["method"] for one in COMPARED["results"]} if name.startswith("optimized")]
     sharp = [
-        e for name in (*POLYNOMIALS, *optimized) for head, e in errors_of(name, "raw exp").items() if "layer 2" in head
+        one["error"]
+        for one in COMPARED["results"]
+        if one["target"] == "raw exp" and "layer 2" in one["head"] and one["method"] in (*POLYNOMIALS, *optimized)
+        if one["width"] in (256, None) or one["basis"] == "multiply-adds"
     ]
-    assert len(sharp) == 4 * 7
-    assert "or not: 0.59 or more" in README
-    assert 0.59 <= min(sharp) < 0.6
+    assert "or not: 0.57 or more" in README
+    assert 0.57 <= min(sharp) < 0.58
     random = [
         m
         for m in {one["method"] for one in COMPARED["results"]}
@@ -254,18 +256,21 @@ STRESSED = json.loads((ROOT / "benchmarks" / "stress" / "stress.json").read_text
 
 
 def test_the_certificates_are_those_of_the_record():
-    rows = cells_below("| certificates of 64 rows | given")
+    rows = cells_below("| certificates of | given")
     assert [name for name, *_ in rows][:-1] == STRESSED["methods"][:4]
     for name, *printed in rows:
-        found = [
-            word
-            for case in STRESSED["cases"]
-            if name.startswith("all methods") or case["method"] == name
-            for word in case["certificates"]
-        ]
-        given = found.count("covered") + found.count("missed")
-        share = f"{100 * found.count('covered') / given:.1f} %"
-        assert printed == [f"{given:,}", share, str(found.count("refused"))]
+        by_input: dict[str, list[str]] = {}
+        for case in STRESSED["cases"]:
+            if name.startswith("all methods") or case["method"] == name:
+                by_input.setdefault(case["input"], []).extend(case["certificates"])
+
+        def covered(words: list[str]) -> float:
+            return 100 * words.count("covered") / (words.count("covered") + words.count("missed"))
+
+        words = list(itertools.chain.from_iterable(by_input.values()))
+        given, least = words.count("covered") + words.count("missed"), min(map(covered, by_input.values()))
+        shares = f"{covered(words):.1f} %", f"{least:.1f} %"
+        assert printed == [f"{given:,}", *shares, str(words.count("refused")), str(words.count("exact"))]
 
 
 def test_no_method_but_first_order_is_worse_than_the_better_mean():

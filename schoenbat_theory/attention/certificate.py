@@ -92,6 +92,9 @@ class Certificate:
         columns = (column.ravel() for column in np.broadcast_arrays(*fields))
         found: list[tuple[str, ...]] = []
         for error, low, high, rows, certain, share, certified, reason in zip(*columns, strict=True):
+            if certain == self.n:
+                found.append((decimal(float(error)), "exact", f"all {self.n}", "–"))
+                continue
             interval = f"{decimal(float(low))} to {decimal(float(high))}" if certified else f"refused: {reason}"
             looked = f"{rows} of {self.n}, {certain} with certainty"
             found.append((decimal(float(error)), interval, looked, f"{share:.1%}"))

@@ -82,7 +82,8 @@ def certify(
     The interval is *approximate*: row errors of a few rows that outweigh all others can be missed (P44). It is refused
     where fewer than 16 rows were drawn at random, where none of them errs, where the exact rows are zero, and where one
     row drawn holds too much of the sum of squared errors, over 26 % of 48. With all rows it is a point, exact up to rounding. Errors below
-    the rounding of the dtype are not measured. Raises as `kernel_attention` does, and ``TypeError`` or ``ValueError`` for
+    the rounding of the dtype are not measured. The errors of local expansions sit in few rows that the mean row does not point
+    at: give them ``nested``, local expansions with half of the clusters, or far fewer of their intervals cover. Raises as `kernel_attention` does, and ``TypeError`` or ``ValueError`` for
     an ``output`` that does not fit or is not finite.
 
     Source: ratio estimates of finite populations are textbook (Cochran, from memory); the degrees of freedom, the floor,

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -59,6 +59,11 @@ class OptimizedMaclaurin:
     def __init__(self, kernel: str | DotProductKernel, n_features: int) -> None:
         object.__setattr__(self, "kernel", get_kernel(kernel))
         object.__setattr__(self, "n_features", require_int("n_features", n_features, 1))
+
+    def draw(self, dim: int, rng: Any = None, *, shape: tuple[int, ...] = ()) -> NoReturn:
+        """Raise ``ValueError``: there is nothing to draw before `fit`."""
+        del dim, rng, shape
+        raise ValueError("OptimizedMaclaurin: expected a fitted law to draw from; fit(q, k) gives it")
 
     def fit(
         self,
