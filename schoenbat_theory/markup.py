@@ -44,9 +44,12 @@ def plain(text: str) -> str:
     for command, character in _UNICODE:
         ends = r"(?![A-Za-z])" if command[-1].isalpha() else ""  # \le is not \left, but \|x is \| x
         text = re.sub(re.escape(command) + ends, _always(character), text)
+    text = re.sub(r"\b\\(?:wide)?hat(?![A-Za-z])", r" \\hat", text)  # \log\hat R is log R with a hat
     text = re.sub(r"\\(?:wide)?hat(?![A-Za-z])\s*\{?\\?(\w)\}?", "\\1\u0302", text)
     text = re.sub(r"\\(?:mathrm|text|operatorname|mathbb)\{([^{}]*)\}", r"\1", text)
-    text = re.sub(r"\\[tdc]?frac\{([^{}]*)\}\{([^{}]*)\}", _quotient, text)
+    text = re.sub(r"\\[tdc]?frac(\w)(\w)", r"\\frac{\1}{\2}", text)
+    group = r"\{((?:[^{}]|\{[^{}]*\})*)\}"  # it may hold groups without groups
+    text = re.sub(rf"\\[tdc]?frac{group}{group}", _quotient, text)
     text = re.sub(r"\\binom\{([^{}]*)\}\{([^{}]*)\}", r"C(\1, \2) ", text)
     text = re.sub(r"\\sqrt\{([^{}]*)\}", r"√(\1)", text)
     text = re.sub(r"\\[,;:! ]|\\quad|\\qquad", " ", text)

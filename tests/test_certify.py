@@ -368,3 +368,10 @@ def test_what_does_not_fit_is_named(problem, noisy, change, error, word):
     arguments = dict(zip(("q", "k", "v", "output"), (*problem, noisy[0]), strict=True))
     with pytest.raises(error, match=word):
         certify(**(arguments | change))
+
+
+def test_a_certificate_of_all_rows_says_that_it_is_exact():
+    q = np.random.default_rng(0).normal(size=(20, 3))
+    shown = repr(st.certify(q, q, q, np.zeros_like(q)))
+    assert "1, exact, all 20" in shown
+    assert "refused" not in shown

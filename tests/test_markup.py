@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import re
 from xml.etree import ElementTree
 
 import pytest
 
-from schoenbat_theory.markup import inline_math, plain, table
+from schoenbat_theory.markup import encode_ascii, inline_math, plain, table
+from schoenbat_theory.verify import builtin_propositions
 
 EVIL = "<script>alert('x')</script>"
 
@@ -42,6 +44,7 @@ def test_a_formula_that_cannot_be_rendered_is_shown_as_its_source():
         (r"$a \left( b \right)$", "a ( b )"),
         (r"$\tfrac{1}{2}(t^{2})$", "1/2 (t^2)"),
         (r"$\frac{1}{2m} - \frac{a+b}{c}$", "1/(2m) - (a+b)/c"),
+        (r"$\frac1n \frac{a_{21}}{\max(1, b_{i})}$", "1/n (a_21)/(max(1, b_i))"),
         (r"$e^{b_{j-i}} x^{-1}$", "e^{b_{j-i}} x^-1"),
         (r"$\langle x, y \rangle \le \chi$", "<x, y> ≤ χ"),
         (r"$0 \preceq \tilde{G} \preceq \bar C$", "0 ≤ G~ ≤ Cbar"),
@@ -52,6 +55,19 @@ def test_a_formula_that_cannot_be_rendered_is_shown_as_its_source():
 )
 def test_a_terminal_sees_common_commands_as_characters(latex, text):
     assert plain(latex) == text
+
+
+def test_an_estimate_keeps_its_hat_on_every_terminal():
+    hats = plain(r"$|\log R - \log\hat R| + \hat{k}_j \notin \Delta\big($")
+    assert hats == "|log R - log R\u0302| + k\u0302_j ∉ Δ("
+    assert encode_ascii(UnicodeEncodeError("ascii", "k\u0302", 0, 2, "no")) == ("k^", 2)
+
+
+def test_no_statement_shows_a_command_on_a_terminal():
+    for group in builtin_propositions().values():
+        for one in group:
+            shown = " ".join(plain(text) for text in (one.title, one.statement, *one.hypotheses))
+            assert not re.search(r"big|frac|notin|Delta|\bhat\b", shown), one.id
 
 
 def test_a_table_has_its_cells_in_order():

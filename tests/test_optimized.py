@@ -485,3 +485,8 @@ def test_wrong_laws_and_draws_are_named(rng):
         law.mean(q[:, :5], k[:, :5])
     with pytest.raises(ValueError, match=r"x, y: expected \(..., n, 6\)"):
         OptimizedMaclaurin("exp", 8).fit(q[None], k[None]).mean(q[0], k[0])
+
+
+def test_a_law_that_is_not_fitted_says_what_to_do():
+    with pytest.raises(ValueError, match=r"expected a fitted law to draw from; fit\(q, k\) gives it"):
+        OptimizedMaclaurin("exp", 8).draw(4, rng=0)

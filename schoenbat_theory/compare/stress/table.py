@@ -16,7 +16,7 @@ from schoenbat_theory.results import columns
 
 __all__ = ["COVERAGE", "CURVE", "HARM", "coverage", "curve", "harm", "sentences", "table"]
 
-HARM = ("method", "input", "error", "over the better mean", "worst", "where", f"above {LIMIT}")
+HARM = ("method", "input", "error", "over the better mean", "worst of these", "where", f"above {LIMIT}")
 COVERAGE = (
     "method",
     "cases",
@@ -127,7 +127,7 @@ def sentences(found: Stress) -> list[str]:
         words = Counter(one.judged for one in points)
         said.append(
             f"The rule of sharpness names the cheapest family that errs by at most {100 * WORKS:g} % on {words['right']} of {len(points)} {where}, "
-            f"a dearer one on {words['dearer than needed']}, and one that errs by more on {words['too cheap']}"
+            f"a dearer one on {words['dearer than needed'] or 'none'}, and one that errs by more on {words['too cheap'] or 'none'}"
             + (f" (at most {short(max(one.error for one in points))})." if words["too cheap"] else ".")
         )
     return said
