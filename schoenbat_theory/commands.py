@@ -10,7 +10,7 @@ import itertools
 import json
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from schoenbat_theory import power
@@ -33,7 +33,7 @@ def run_verify(options: argparse.Namespace) -> int:
     if options.resume and options.out is None:
         options.usage("--resume needs --out DIR, which holds what was found")
     with contextlib.ExitStack() as stack:
-        out = None if options.out is None else stack.enter_context(_writable(options.out))
+        out = stack.enter_context(_folder(options))
         if options.cluster is not None:
             stack.enter_context(connected(options.cluster))
         result = verify(
@@ -52,18 +52,14 @@ def run_verify(options: argparse.Namespace) -> int:
             from schoenbat_theory.report import save
 
             save(result, out)
-    if options.json:
-        _print_json(result.to_json())
-    else:
-        print(result.table())
-        if out is not None:
-            print(f"Written: {out / 'report.html'}, {out / 'verify.json'} and figures.")
+    pages = None if out is None else f"{out / 'report.html'}, {out / 'verify.json'} and figures"
+    _show(options, result.to_json, result.table, pages)
     return result.exit_code
 
 
 def run_power(options: argparse.Namespace) -> int:
     """Measure how often the checks accuse and catch; return the exit code of the record."""
-    with contextlib.nullcontext() if options.out is None else _writable(options.out) as out:
+    with _folder(options) as out:
         found = (power.widths if options.widths else power.power)(
             **({} if options.runs is None else {"runs": options.runs}),
             seed=options.seed,
@@ -73,10 +69,7 @@ def run_power(options: argparse.Namespace) -> int:
         )
         if out is not None:
             power.save(found, out, "widths" if options.widths else "power")
-    if options.json:
-        _print_json(power.to_json(found))
-    else:
-        print(found.table())
+    _show(options, lambda: power.to_json(found), found.table)
     return found.exit_code
 
 
@@ -84,7 +77,7 @@ def run_bench(options: argparse.Namespace) -> int:
     """Time the scenes, keeping what is timed as it comes."""
     from schoenbat_theory.benchmark import bench  # linear algebra of SciPy, which no other command needs
 
-    with contextlib.nullcontext() if options.out is None else _writable(options.out) as out:
+    with _folder(options) as out:
         unfinished = None if out is None else out / "unfinished.jsonl"  # beside the old record until it is whole
         found = bench(options.scenes or None, quick=options.quick, progress=sys.stderr.isatty(), keep=unfinished)
         if unfinished is not None:
@@ -99,7 +92,7 @@ def run_compare(options: argparse.Namespace) -> int:
     _check_stress(options)
     if options.stress:
         return _run_stress(options)
-    with contextlib.nullcontext() if options.out is None else _writable(options.out) as out:
+    with _folder(options) as out:
         heads = () if options.qkv is None else stacked(load_heads(options.qkv))
         asked = {name: getattr(options, name) for name in ("kernels", "widths", "draws")}
         found = compare(
@@ -119,12 +112,8 @@ def run_compare(options: argparse.Namespace) -> int:
             kernel = next(one.kernel for one in found.targets if one.setting != "gaussian")
             asked = {"kernel": kernel, "width": max(found.middle, 2), "draws": found.draws}
             save(found, out, ablate_scaling(*heads, **asked, seed=options.seed, workers=options.workers))
-    if options.json:
-        _print_json(found.to_json())
-    else:
-        print(found.table())
-        if out is not None:
-            print(f"Written: {out / 'compare.html'}, {out / 'scaling.html'}, both as .json too, and figures.")
+    pages = None if out is None else f"{out / 'compare.html'}, {out / 'scaling.html'}, both as .json too, and figures"
+    _show(options, found.to_json, found.table, pages)
     return 0
 
 
@@ -137,7 +126,7 @@ def _check_stress(options: argparse.Namespace) -> None:
 
 
 def _run_stress(options: argparse.Namespace) -> int:
-    with contextlib.nullcontext() if options.out is None else _writable(options.out) as out:
+    with _folder(options) as out:
         found = stress(
             *(() if options.qkv is None else stacked(load_heads(options.qkv))),
             **({} if options.seeds is None else {"seeds": options.seeds}),
@@ -151,12 +140,8 @@ def _run_stress(options: argparse.Namespace) -> int:
             from schoenbat_theory.compare.stress.page import save
 
             save(found, out)
-    if options.json:
-        _print_json(found.to_json())
-    else:
-        print(found.table())
-        if out is not None:
-            print(f"Written: {out / 'stress.html'}, {out / 'stress.json'} and figures.")
+    pages = None if out is None else f"{out / 'stress.html'}, {out / 'stress.json'} and figures"
+    _show(options, found.to_json, found.table, pages)
     return 0
 
 
@@ -194,6 +179,18 @@ def print_in_any_encoding() -> None:
         sys.stdout.reconfigure(errors="schoenbat_theory")
 
 
+def _show(
+    options: argparse.Namespace, to_json: Callable[[], str], table: Callable[[], str], written: str | None = None
+) -> None:
+    """Print what was found: the document alone with ``--json``, else the table and what was ``written``."""
+    if options.json:
+        _print_json(to_json())
+        return
+    print(table())
+    if written:
+        print(f"Written: {written}.")
+
+
 def _print_json(text: str) -> None:
     print(text if _is_utf8() else json.dumps(json.loads(text), indent=1) + "\n", end="")
 
@@ -201,6 +198,11 @@ def _print_json(text: str) -> None:
 def _is_utf8() -> bool:
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"  # a notebook's or none at all
     return codecs.lookup(encoding).name == "utf-8"
+
+
+def _folder(options: argparse.Namespace) -> contextlib.AbstractContextManager[Path | None]:
+    """Return the folder of ``--out``, ready to be written to, or ``None`` without."""
+    return contextlib.nullcontext() if options.out is None else _writable(options.out)
 
 
 @contextlib.contextmanager
