@@ -7,12 +7,14 @@ Only this module names an array library other than NumPy.
 
 from __future__ import annotations
 
+import functools
 import math
 import numbers
 from collections.abc import Callable
 from typing import Any
 
 import array_api_compat
+import array_api_compat.numpy
 import numpy as np
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "check_mask",
     "device_of",
     "eps",
+    "matmul_into",
     "namespace",
     "placement",
     "require_bool",
@@ -38,10 +41,13 @@ __all__ = [
 
 Array = Any  # an array of any library of the array API standard; shapes are in the docstrings
 FLOATING = ("float32", "float64")
+HOST_FLOATING = tuple(np.dtype(name) for name in FLOATING)
 
 
 def namespace(*arrays: Array) -> Any:
     """Return the array API namespace that ``arrays`` share, e.g. ``array_api_compat.numpy``."""
+    if len(arrays) == 1 and type(arrays[0]) is np.ndarray:  # asked for every block of tokens
+        return array_api_compat.numpy
     return array_api_compat.array_namespace(*arrays)
 
 
@@ -55,6 +61,8 @@ def check_floating(**named: Array) -> Any:
     'array_api_compat.numpy'
     """
     first_name, first = next(iter(named.items()))
+    if all(type(x) is np.ndarray and x.dtype in HOST_FLOATING and x.dtype == first.dtype for x in named.values()):
+        return array_api_compat.numpy
     for name, x in named.items():
         if not array_api_compat.is_array_api_obj(x):
             raise TypeError(f"{name}: expected an array, found {type(x).__name__}")
@@ -64,7 +72,7 @@ def check_floating(**named: Array) -> Any:
             raise TypeError(f"{name}: expected a plain array, found {type(x).__name__}")
         if _dtype_name(x) not in FLOATING:
             raise TypeError(f"{name}: expected dtype float32 or float64, found {_dtype_name(x)}")
-        if type(x) is not type(first):
+        if _library(x) is not _library(first):
             raise TypeError(
                 f"{name}: expected an array of the same library as {first_name} "
                 f"({type(first).__module__}), found {type(x).__module__}"
@@ -92,6 +100,20 @@ def check_finite(**named: Array) -> None:
             raise ValueError(f"{name}: expected finite entries, found {float(x[where])} at index {where}")
 
 
+def matmul_into(out: Array, a: Array, b: Array) -> None:
+    """Write a @ b into ``out``, a view; without a temporary in libraries whose product can do that.
+
+    >>> out = np.empty((2, 2))
+    >>> matmul_into(out, np.eye(2), np.ones((2, 2)))
+    >>> out.tolist()
+    [[1.0, 1.0], [1.0, 1.0]]
+    """
+    if array_api_compat.is_numpy_array(out) or array_api_compat.is_cupy_array(out):
+        namespace(out).matmul(a, b, out=out)
+    else:
+        out[...] = a @ b
+
+
 def check_mask(name: str, mask: Array, like: Array, length: int) -> None:
     """Raise ``TypeError`` or ``ValueError`` unless ``mask`` is booleans (..., length), beside ``like``."""
     is_array = array_api_compat.is_array_api_obj(mask) and not isinstance(mask, np.generic)
@@ -112,7 +134,7 @@ def device_of(x: Array) -> Any:
 
 def placement(x: Array) -> tuple[str, str, str]:
     """Return library, dtype and device of ``x`` as texts, a key under which arrays beside it can be kept."""
-    return namespace(x).__name__, str(x.dtype), str(device_of(x))
+    return namespace(x).__name__, _dtype_name(x), str(device_of(x))
 
 
 def asarray_like(values: Any, like: Array, dtype: Any = None) -> Array:
@@ -225,6 +247,8 @@ def require_real(name: str, value: Any, expected: str, holds: Callable[[float], 
 
 def broadcast_shapes(**named: tuple[int, ...]) -> tuple[int, ...]:
     """Return the broadcast of the named shapes, or raise ``ValueError`` that shows all of them."""
+    if len(different := {shape for shape in named.values() if shape}) < 2:
+        return next(iter(different), ())
     try:
         return np.broadcast_shapes(*named.values())
     except ValueError:
@@ -246,5 +270,15 @@ def _is_real(value: Any) -> bool:
     return isinstance(value, numbers.Real)
 
 
+def _library(x: Array) -> type:
+    """Return the type of an array; a file mapped into memory is an array of NumPy."""
+    return np.ndarray if isinstance(x, np.memmap) else type(x)
+
+
 def _dtype_name(x: Array) -> str:
-    return str(x.dtype).rsplit(".", maxsplit=1)[-1]
+    return _host_name(x.dtype) if isinstance(x.dtype, np.dtype) else str(x.dtype).rsplit(".", maxsplit=1)[-1]
+
+
+@functools.cache
+def _host_name(dtype: np.dtype[Any]) -> str:
+    return str(dtype)

@@ -14,13 +14,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import threadpoolctl
-
 from schoenbat_theory.activations import Head, shipped_heads
 from schoenbat_theory.arrays import backend_asarray
 from schoenbat_theory.ledger import settled
 from schoenbat_theory.propositions import Cell, Check, Evidence, Proposition, check_name
 from schoenbat_theory.sampling import stream
+from schoenbat_theory.threads import one_core
 
 __all__ = ["ALPHA_PARTS", "BUDGETS", "CheckError", "Settings", "Task", "in_turn", "tasks_of", "turn"]
 
@@ -90,7 +89,7 @@ class Task:
             heads=_heads(settings.archive),
             asarray=backend_asarray(settings.backend),
         )
-        with turn(), threadpoolctl.threadpool_limits(1), contextlib.redirect_stdout(sys.stderr):
+        with turn(), one_core(), contextlib.redirect_stdout(sys.stderr):
             start = time.perf_counter()
             found = self._check(cell)
             seconds = time.perf_counter() - start

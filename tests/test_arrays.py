@@ -19,6 +19,7 @@ from schoenbat_theory.arrays import (
     check_mask,
     device_of,
     eps,
+    matmul_into,
     require_bool,
     require_int,
     require_real,
@@ -160,3 +161,12 @@ def test_without_a_gpu_cupy_is_refused_in_one_sentence(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)  # as if it were not installed
     with pytest.raises(RuntimeError, match="backend cupy: CuPy is not installed"):
         backend_asarray("cupy")
+
+
+def test_a_product_is_written_into_a_view_and_nowhere_else(asarray, rng):
+    a, b, out = rng.normal(size=(2, 3, 4)), rng.normal(size=(4, 5)), np.full((2, 6, 5), 7.0)
+    whole, x, y = map(asarray, (out, a, b))
+    matmul_into(whole[:, 1:4, :], x, y)
+    found = to_host(whole)
+    assert np.array_equal(found[:, 1:4, :], to_host(x @ y))
+    assert np.all(found[:, [0, 4, 5], :] == 7.0)

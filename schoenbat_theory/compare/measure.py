@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
-import threadpoolctl
 
 from schoenbat_theory.activations import Head
 from schoenbat_theory.cells import CheckError, turn
@@ -21,6 +20,7 @@ from schoenbat_theory.compare.results import BASELINE, Result, Target
 from schoenbat_theory.compare.targets import Problem, problem
 from schoenbat_theory.sampling import stream
 from schoenbat_theory.sweep import sweep
+from schoenbat_theory.threads import one_core
 
 __all__ = ["Entry", "Job", "Measured", "alone", "swept"]
 
@@ -198,7 +198,7 @@ def swept(jobs: Sequence[Any], workers: int | None, progress: bool = False) -> l
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
     """Keep BLAS to one thread and standard output to documents, as cells of a run do."""
-    with turn(), threadpoolctl.threadpool_limits(1), contextlib.redirect_stdout(sys.stderr):
+    with turn(), one_core(), contextlib.redirect_stdout(sys.stderr):
         yield
 
 

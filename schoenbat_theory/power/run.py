@@ -7,14 +7,13 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-import threadpoolctl
-
 from schoenbat_theory.arrays import require_int, require_real
 from schoenbat_theory.power.controls import controls, curves
 from schoenbat_theory.power.mutants import mutants, twins
 from schoenbat_theory.power.record import Power
 from schoenbat_theory.power.trial import Tally, Trial
 from schoenbat_theory.sampling import stream
+from schoenbat_theory.threads import one_core
 
 __all__ = ["in_processes", "power", "trials"]
 
@@ -87,7 +86,7 @@ def _share(trial: Trial, runs: int) -> int:
 def _block(address: Address, which: range, seed: int, alpha: float) -> tuple[Address, list[tuple[str, int]]]:
     """Run a trial some times, each on its own stream."""
     trial, found = trials()[address], []
-    with threadpoolctl.threadpool_limits(1):
+    with one_core():
         for i in which:
             evidence = trial.decide(stream(seed, "power", *address, str(i)), alpha)
             found.append((str(evidence.verdict), evidence.draws))
