@@ -15,6 +15,7 @@ from schoenbat_theory.activations import Head, load_heads, shipped_heads
 from schoenbat_theory.arrays import to_host
 from schoenbat_theory.attention import (
     ApproximateAttention,
+    AttentionState,
     AttentionSums,
     Certificate,
     LocalBudget,
@@ -100,6 +101,7 @@ from schoenbat_theory.kernels import KERNELS, DotProductKernel, get_kernel, poly
 from schoenbat_theory.propositions import Cell, Evidence, Proposition, decide, observe
 from schoenbat_theory.ratio import RatioLaw, ratio_law
 from schoenbat_theory.results import Report
+from schoenbat_theory.sampling import OuterProducts, SignProducts
 from schoenbat_theory.scaling import post_scale, pre_scale, unit_norm
 from schoenbat_theory.verify import verify
 
@@ -109,6 +111,7 @@ __all__ = [
     "KERNELS",
     "Ablation",
     "ApproximateAttention",
+    "AttentionState",
     "AttentionSums",
     "Cell",
     "Certificate",
@@ -130,6 +133,7 @@ __all__ = [
     "Monomials",
     "OptimizedDraw",
     "OptimizedMaclaurin",
+    "OuterProducts",
     "PolynomialSketch",
     "PositiveDraw",
     "PositiveFeatures",
@@ -142,6 +146,7 @@ __all__ = [
     "Report",
     "SchulzInverse",
     "Sharpness",
+    "SignProducts",
     "SketchDraw",
     "TaylorDraw",
     "TaylorFeatures",

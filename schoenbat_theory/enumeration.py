@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable
 from fractions import Fraction
@@ -25,7 +24,7 @@ def sign_vectors(dim: int) -> np.ndarray:
     """
     if not 1 <= dim <= LARGEST:
         raise ValueError(f"dim: expected 1 .. {LARGEST}, found {dim!r}")
-    return np.array(list(itertools.product((-1, 1), repeat=dim)), dtype=np.int64)
+    return 2 * (np.arange(1 << dim)[:, None] >> np.arange(dim)[::-1] & 1) - 1
 
 
 def product_moment(x: np.ndarray, y: np.ndarray, order: int) -> np.ndarray:

@@ -445,8 +445,8 @@ def test_without_logarithms_such_rows_would_be_lost(rng, monkeypatch):
     )
     lost = []
 
-    def recompute(sums, log_q, log_k, v, *, width, causal):
-        assert (width, causal) == (16, False)
+    def recompute(sums, log_q, log_k, v, *, width, causal, first):
+        assert (width, causal, first) == (16, False, 0)
         lost.append(sums.denominator)
 
     monkeypatch.setattr(module, "recompute_lost_rows", recompute)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import sys
+
 import numpy as np
 import pytest
 
@@ -151,6 +154,70 @@ def test_log_weights_however_large_do_not_overflow(rng):
     assert np.array_equal(first_order_attention(q, k, v, key_log_weights=np.full(60, 2.0**900)), one)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("scale", [2.0**-60, 2.0**-10, 1.0, 2.0**10, 2.0**60])
+@pytest.mark.parametrize("offset", [0.0, 0.5, 30.0])
+@pytest.mark.parametrize("factor", [1.0, 0.5, 2.0**-20])
+def test_pre_scaled_tokens_need_not_be_formed(asarray, rng, dtype, scale, offset, factor):
+    q, k = (((rng.normal(size=(2, n, 8)) + offset) * scale).astype(dtype) for n in (530, 600))
+    v, mask = rng.normal(size=(600, 3)).astype(dtype) + 1, rng.random((2, 600)) < 0.8
+    weights = rng.normal(size=600).astype(dtype)
+    k[~mask] = 0
+    found = first_order_attention(
+        *map(asarray, (q, k, v)), key_mask=asarray(mask), key_log_weights=asarray(weights), pre_scaled=factor
+    )
+    assert found.dtype == asarray(q).dtype
+    u = np.finfo(dtype).eps / 2
+    for i in range(2):
+        x, y = factor * st.pre_scale(q[i]), factor * st.pre_scale(k[i], key_mask=mask[i])
+        masked = np.where(mask[i], weights, -np.inf)
+        c = shifts(x, y, masked)[0].astype(np.float64)
+        expected = first_order_attention(x, y, v, key_log_weights=masked)
+        # Lengths err by 2 (d + 3) u; an inner product with P x of tokens sqrt(2) longer than P x by 2 (d + 1) u.
+        x, y = x.astype(np.float64), y.astype(np.float64)
+        bound = 2 * allowed(x, y, v.astype(np.float64), c, masked, u, 8 * (8 + 3))
+        assert np.all(np.abs(st.to_host(found)[i] - expected) <= bound)
+
+
+def test_tokens_of_sure_lengths_are_not_scaled_and_others_are(rng, monkeypatch):
+    module, (q, k, v) = sys.modules[first_order_attention.__module__], problem(rng)
+    names = []
+    plain = module.pre_scale_named
+    monkeypatch.setattr(module, "pre_scale_named", lambda name, *rest: (names.append(name), plain(name, *rest))[1])
+    first_order_attention(q - q.mean(axis=-1, keepdims=True), k - k.mean(axis=-1, keepdims=True), v, pre_scaled=1.0)
+    assert names == []
+    first_order_attention(q - q.mean(axis=-1, keepdims=True), k + 100, v, pre_scaled=1.0)
+    assert names == ["k"]
+
+
+@pytest.mark.parametrize("name", ["q", "k"])
+@pytest.mark.parametrize("lead", [(), (2,)])
+def test_tokens_that_have_no_direction_are_refused_as_by_pre_scale_unless_masked(asarray, rng, name, lead):
+    arrays = {key: np.broadcast_to(x, (*lead, *x.shape)).copy() for key, x in zip("qkv", problem(rng), strict=True)}
+    arrays[name][..., 3, :][-1:] = 2.0
+    where = (*(size - 1 for size in lead), 3)
+    if not lead:
+        arrays[name][3] = 2.0
+    q, k, v = (asarray(x) for x in arrays.values())
+    with pytest.raises(ValueError, match=re.escape(f"{name}: token {where} is constant over its 4 features")):
+        first_order_attention(q, k, v, pre_scaled=1.0)
+    if name == "k":
+        used = np.arange(60) != 3
+        found = first_order_attention(q, k, v, key_mask=asarray(used), pre_scaled=1.0)
+        q, k, v = arrays.values()
+        expected = first_order_attention(q, k[..., used, :], v[..., used, :], pre_scaled=1.0)
+        bound = (
+            2 * 2 * 60 * U * np.abs(v).max() * 16
+        )  # sums of 60 terms in another order; logits, at most 1, and their slope
+        assert np.all(np.abs(st.to_host(found) - expected) <= bound)
+
+
+@pytest.mark.parametrize("bad", [0.0, -1.0, np.nan, np.inf])
+def test_a_factor_of_pre_scaled_tokens_is_positive(rng, bad):
+    with pytest.raises(ValueError, match="pre_scaled: expected a finite number > 0"):
+        first_order_attention(*problem(rng), pre_scaled=bad)
+
+
 def test_no_keys_no_queries_and_nothing_but_masked_keys_give_zeros(asarray, rng):
     q, k, v = (asarray(x) for x in problem(rng, n=3, m=5))
     assert st.to_host(first_order_attention(q, k[:0, :], v[:0, :])).tolist() == [[0.0] * 3] * 3
@@ -167,11 +234,12 @@ def test_it_passes_the_exam_of_an_attention_that_looks_at_whole_sequences(asarra
 
 @pytest.mark.parametrize("name", ["q", "k", "v"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_what_is_not_finite_is_named(asarray, rng, name, bad):
+@pytest.mark.parametrize("pre_scaled", [None, 1.0])
+def test_what_is_not_finite_is_named(asarray, rng, name, bad, pre_scaled):
     arrays = dict(zip("qkv", problem(rng), strict=True))
     arrays[name][3, 1] = bad
     with pytest.raises(ValueError, match=rf"{name}: expected finite entries, found {bad} at index \(3, 1\)"):
-        first_order_attention(*(asarray(x) for x in arrays.values()))
+        first_order_attention(*(asarray(x) for x in arrays.values()), pre_scaled=pre_scaled)
 
 
 def test_overflow_and_wrong_input_are_refused(rng):

@@ -7,7 +7,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from schoenbat_theory import gaussian_attention, gaussian_gram, to_host
+from schoenbat_theory import gaussian_attention, gaussian_gram, threads, to_host
 from schoenbat_theory.attention.gaussian import gaussian_rounding
 
 U = 2.0**-53
@@ -130,10 +130,10 @@ def test_a_row_that_sees_no_key_is_zeros(asarray, rng):
 
 
 def test_a_query_whose_squared_length_overflows_has_weight_zero(asarray):
-    q, k, v = (asarray(np.array(x)) for x in ([[1e200], [-1e307]], [[1.0], [-1.0]], [[1.0], [1.0]]))
+    q, k, v = (asarray(np.array(x)) for x in ([[1e200], [-1e308]], [[1.0], [-1.0]], [[1.0], [1.0]]))
     assert to_host(gaussian_attention(q, k, v)).tolist() == [[0], [0]]
-    with pytest.raises(ValueError, match="q, k, v: finite, but the sums overflow"):  # 2 <q, k> does too
-        gaussian_attention(asarray(np.array([[1e308]])), k, v)
+    with pytest.raises(ValueError, match="q, k, v: finite, but the sums overflow"):  # <q, k> does too
+        gaussian_attention(asarray(np.array([[1e308]])), 2 * k, v)
 
 
 def test_keys_too_far_apart_for_the_dtype_are_refused(asarray):
@@ -216,3 +216,13 @@ def test_memory_is_linear_in_the_number_of_tokens(rng):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < n * n * 8 / 8  # all weights would be 8 times that
+
+
+def test_any_number_of_cores_gives_the_same_bits(rng, monkeypatch):
+    q, k, v = (rng.normal(size=(2, size, 4)).astype(np.float32) for size in (517, 1031, 1031))
+    found = []
+    for cores in (1, 2, 5):
+        monkeypatch.setattr(threads, "CORES", cores)
+        found.append(gaussian_attention(q, k, v))
+    assert np.array_equal(found[0], found[1])
+    assert np.array_equal(found[0], found[2])

@@ -36,13 +36,13 @@ def column(part, x, j, pairs):
 @pytest.mark.parametrize("law", [law for law in LAWS if law.weights in INDEPENDENT], ids=repr)
 def test_features_are_the_products_of_the_definition(law):
     phi = law.draw(3, 0)
-    a, counts = law.kernel.coefficients(40), law.degrees.expected_counts(law._n_random(3), 40)
+    a, counts = law.kernel.coefficients(40), law.degrees.expected_counts(law.n_random(3), 40)
     pairs = law.weights.startswith("complex")
     columns = []
     for part in phi.parts:
         scale = math.sqrt(a[part.degree] / counts[part.degree] * part.n_features)
         columns += [scale * column(part, X, j, pairs) for j in range(part.n_features)]
-    n_zero = law._n_random(3) - len(columns)
+    n_zero = law.n_random(3) - len(columns)
     columns += [np.full(4, math.sqrt(a[0] / counts[0])) for _ in range(n_zero)]
     exact = law.degrees.exact_below
     columns += [np.ones(4)] * (exact > 0) + [*X.T] * (exact > 1)

@@ -312,6 +312,43 @@ def test_estimates_have_the_mean_and_the_spread_of_the_law(asarray, degrees):
     assert np.all((found.var(axis=0) > variance / 2) & (found.var(axis=0) < 2 * variance))
 
 
+@pytest.mark.parametrize("degrees", DEGREES[:3], ids=repr)
+def test_products_of_independent_features_have_the_mean_and_the_spread_of_the_random_part(asarray, degrees):
+    size, exact = 4000, ["geometric", "released", "h01"].index(degrees)
+    law = RandomMaclaurin("exp", (0, 1, 4)[exact] + 1, degrees)
+    found = to_host(law.features(asarray(np.stack([X, Y, Z])), rng=0, size=size))
+    assert found.shape == (size, 3)
+    x, y = np.stack([X, Y]), np.stack([Y, Z])
+    products = found[:, :2] * found[:, 1:]
+    t, variance = np.sum(x * y, axis=-1), law.variance(x, y)
+    mean = law.mean(x, y) - np.stack([0 * t, 1 + 0 * t, 1 + t])[exact]  # less the exact part
+    low, high = catoni_interval(products, variance, 1e-9)
+    assert np.all((low <= mean) & (mean <= high))
+    assert np.all((products.var(axis=0) > variance / 2) & (products.var(axis=0) < 2 * variance))
+
+
+def test_features_come_in_random_order_as_if_each_were_alone():
+    law, size = RandomMaclaurin("exp", 1), 1 << 14
+    found = law.features(np.zeros(3), rng=1, size=size)  # only those of degree 0 are not 0 there: half of them
+    assert found.shape == (size,)
+    assert set(np.unique(found**2).round(12)) == {0.0, 2.0}
+    # Neighbours agree half of the time: Hoeffding with error rate 1e-9, over every second pair, which are independent.
+    agree = np.mean((found[0::2] > 0) == (found[1::2] > 0))
+    assert abs(agree - 0.5) <= np.sqrt(np.log(2e9) / size)
+
+
+def test_the_width_of_a_law_does_not_change_its_independent_features():
+    narrow, wide = (RandomMaclaurin("exp", width).features(np.stack([X, Y]), rng=2, size=32) for width in (1, 100))
+    assert np.array_equal(narrow, wide)
+
+
+@pytest.mark.parametrize(("degrees", "weights"), [((1, 2, 0, 4), "rademacher"), ("released", "complex-rademacher")])
+def test_features_that_depend_on_one_another_are_refused(degrees, weights):
+    law = RandomMaclaurin("exp", 7, degrees, weights)
+    with pytest.raises(ValueError, match="degrees, weights: expected random degrees and real weights"):
+        law.features(X, rng=0, size=4)
+
+
 def test_a_width_of_the_exact_part_has_no_variance():
     law = RandomMaclaurin("exp", 4, "h01")
     phi = law.draw(3, 0)
@@ -656,3 +693,12 @@ def test_an_archive_that_is_no_draw_is_refused(tmp_path, change):
     write_npz(path, **{**stored, **change})
     with pytest.raises(ValueError, match=r"phi\.npz"):
         load_draw(path)
+
+
+@pytest.mark.parametrize("degrees", ["geometric", "h01", [1, 3, 2]])
+@pytest.mark.parametrize("shape", [(), (2,)])
+def test_features_are_rows_in_memory_as_products_and_multiplications_want_them(degrees, shape):
+    n_features = 6 if isinstance(degrees, list) else 16
+    phi = RandomMaclaurin("exp", n_features, degrees).draw(3, rng=0, shape=shape)
+    for found in (phi(np.ones((2, 7, 3))), phi.merged(np.ones((2, 7, 3)))):
+        assert found.strides[-2:] == (8, 7 * 8)

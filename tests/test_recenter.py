@@ -1,5 +1,7 @@
 """Recentring: the same attention, in coordinates that a series copes with; what it promises, and at which edges."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -262,6 +264,24 @@ def test_shares_on_real_heads_cost_little_against_the_best(rng):
         found = first_degree(q, k, head.v, *shifts(q, k, np.zeros(len(k))))
         best = min(first_degree(q, k, head.v, *around(share, q, k)) for share in SHARES)
         assert found <= 1.05 * best  # measured: 1.03 at most
+
+
+def test_where_no_logit_is_beyond_1_all_of_the_mean_is_taken_without_a_trial(asarray, rng, monkeypatch):
+    """Of two heads, one small and one sharp, each is as alone."""
+    q, k = rows(rng, 2, 8, 4), rows(rng, 2, 16, 4)
+    q[0] /= np.abs(q[0] @ k[0].T).max()  # the largest is 1 but for rounding
+    q[0] *= 1 - 1e-12
+    q[1] *= 8
+    mean, given = q.mean(axis=-2), np.zeros((2, 16))
+    c = st.to_host(shifts(*map(asarray, (q, k, given)))[0])
+    assert np.allclose(c[0], mean[0])
+    assert not np.allclose(c[1], mean[1])
+    module = sys.modules[shifts.__module__]
+    monkeypatch.setattr(module, "SHARES", (0.5,))  # whatever a trial finds
+    c = st.to_host(shifts(*map(asarray, (q, k, given)))[0])
+    assert np.allclose(c, [mean[0], mean[1] / 2])
+    q[0] *= 1 + 1e-9
+    assert np.allclose(st.to_host(shifts(*map(asarray, (q, k, given)))[0]), mean / 2)
 
 
 def test_a_sample_is_spread_over_all_tokens():

@@ -19,11 +19,13 @@ from schoenbat_theory.attention.rfa import rfa_attention
 from schoenbat_theory.attention.schoenbat import released_attention, schoenbat_attention
 from schoenbat_theory.attention.schulz import SchulzInverse, schulz_inverse, schulz_step
 from schoenbat_theory.attention.sharpness import Sharpness, sharpness
+from schoenbat_theory.attention.state import AttentionState
 from schoenbat_theory.attention.sums import AttentionSums, attention_sums
 from schoenbat_theory.attention.toeplitz import ToeplitzSums, toeplitz_sums
 
 __all__ = [
     "ApproximateAttention",
+    "AttentionState",
     "AttentionSums",
     "Certificate",
     "LocalBudget",

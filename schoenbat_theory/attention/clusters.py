@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from schoenbat_theory.arrays import Array, device_of, namespace
@@ -71,19 +72,26 @@ def fit_multiply_adds(n: int, dim: int, *counts: int) -> float:
 
 
 def largest(x: Array, count: int) -> tuple[Array, Array]:
-    """Return where the ``count`` largest entries of the last axis are, in any order, and booleans that mark them.
+    """Return where the ``count`` largest entries of the last axis are, from first to last, and booleans that mark them.
 
-    Libraries that can do without sort nothing.
+    NumPy and its like look for the smallest of them alone, unless others are as large, and sort nothing.
 
     >>> import numpy as np
     >>> largest(np.array([3.0, 1.0, 2.0]), 1)
     (array([0]), array([ True, False, False]))
     """
     xp, length = namespace(x), x.shape[-1]
+    if hasattr(xp, "partition") and 0 < count < length:
+        marked = x >= xp.partition(x, length - count, axis=-1)[..., length - count, None]
+        (found,) = xp.nonzero(xp.reshape(marked, (-1,)))
+        rows = math.prod(x.shape[:-1])
+        if found.size == rows * count:  # none beside that are as large
+            first = xp.arange(rows, device=device_of(x)) * length
+            return xp.reshape(xp.reshape(found, (rows, count)) - first[:, None], (*x.shape[:-1], count)), marked
     if not (hasattr(xp, "argpartition") and hasattr(xp, "put_along_axis")):
         order = xp.argsort(-x, axis=-1)
-        return order[..., :count], xp.argsort(order, axis=-1) < count
-    index = xp.argpartition(-x, min(count, length - 1), axis=-1)[..., :count]
+        return xp.sort(order[..., :count], axis=-1), xp.argsort(order, axis=-1) < count
+    index = xp.sort(xp.argpartition(-x, min(count, length - 1), axis=-1)[..., :count], axis=-1)
     marked = xp.zeros_like(x, dtype=xp.bool)
     xp.put_along_axis(marked, index, True, axis=-1)
     return index, marked
@@ -95,7 +103,7 @@ def _principal_axis(rows: Array, metric: Array) -> Array:
     z = _sample(rows)
     z = z - xp.mean(z, axis=-2, keepdims=True)
     metric = metric[:, None, :, :]
-    farthest = xp.argmax(xp.sum(z * z, axis=-1), axis=-1)  # it has a share in the axis, as zeros have not
+    farthest = xp.argmax(xp.vecdot(z, z), axis=-1)  # it has a share in the axis, as zeros have not
     axis = gather(xp.reshape(z, (-1, *z.shape[-2:])), xp.reshape(farthest, (-1, 1)))
     axis = _of_size_one(xp.reshape(axis, (*z.shape[:-2], 1, z.shape[-1])) @ metric)
     for _ in range(STEPS):

@@ -17,7 +17,6 @@ from schoenbat_theory.attention.clusters import (
     rounded_up,
 )
 from schoenbat_theory.attention.inputs import blocks
-from schoenbat_theory.attention.sums import with_ones
 
 __all__ = ["Keys", "Sizes", "attend", "fit", "square_radii"]
 
@@ -81,6 +80,7 @@ class Keys(NamedTuple):
     """Keys in the order of their blocks, (heads, ...) or, of one head, without."""
 
     rows: Array  # (length, 1 + d + e + 1): log-weight, the largest 0, then key, value and one
+    turned: Array  # (1 + d, length): log-weight and key again, which a product with few rows is faster with
     log_spread: Array  # (length,): log E z^2 but for a constant, z = <query - its cluster, key - its block>
 
 
@@ -103,11 +103,13 @@ def fit(q: Array, k: Array, v: Array, log_weights: Array, sizes: Sizes) -> tuple
     order = xp.reshape(equal_clusters(keys, rest, *sizes.parts), (heads, sizes.blocks, -1))
     z = gather(keys, order)
     z = xp.reshape(z - xp.mean(z, axis=-2, keepdims=True), keys.shape)
-    spread = xp.sum((z @ rest) * z, axis=-1)
+    spread = xp.vecdot(z @ rest, z)
     smallest = float(xp.finfo(q.dtype).smallest_normal)  # rounding may leave less than nothing
     log_spread = xp.log(xp.maximum(spread, xp.full_like(spread, smallest)))
-    table = with_ones(xp.concat([log_weights, k, v], axis=-1), range(sizes.length))
-    return rows, Keys(gather(table, xp.reshape(order, (heads, -1))), log_spread)
+    table = xp.concat([log_weights, k, v, xp.ones_like(log_weights)], axis=-1)
+    table = gather(table, xp.reshape(order, (heads, -1)))
+    turned = xp.matrix_transpose(table[..., : q.shape[-1] + 1]) + 0  # a copy
+    return rows, Keys(table, turned, log_spread)
 
 
 @np.errstate(all="ignore")  # an overflow is found in the output
@@ -119,24 +121,28 @@ def attend(queries: Array, keys: Keys, sizes: Sizes, radii: Array | None = None)
     """
     xp, (clusters, tile, d), width = namespace(queries), queries.shape, keys.rows.shape[-1]
     centre = xp.mean(queries, axis=-2, keepdims=True)
-    logs = _after_one(centre)[:, 0, :] @ xp.matrix_transpose(keys.rows[:, : d + 1])  # of the weights w_j, (c, length)
+    logs = _after_one(centre)[:, 0, :] @ keys.turned  # of the weights w_j, (c, length)
     scores = xp.reshape(logs + keys.log_spread, (clusters, -1, sizes.run))
     scores = functools.reduce(xp.maximum, (scores[..., i] for i in range(sizes.run)))  # of short rows, faster than max
     index, chosen = largest(scores, sizes.chosen)
     logs = xp.reshape(logs, (clusters, -1, sizes.run))
     exact = xp.reshape(gather(logs, index), (clusters, -1))
-    logs[chosen] = -xp.inf
+    nothing = xp.where(chosen, xp.full_like(scores, -xp.inf), xp.zeros_like(scores))
+    for i in range(sizes.run):
+        logs[..., i] += nothing
     means = _block_means(xp.reshape(logs, (clusters, sizes.blocks, -1)), keys.rows)
 
-    x = queries - centre
+    x, n_exact = queries - centre, exact.shape[-1]
+    after_one = _after_one(x)
     out = xp.empty((clusters, tile, width - d - 2), dtype=x.dtype, device=device_of(x))
     beyond = xp.empty((clusters, tile, 1), dtype=x.dtype, device=device_of(x))
     for some in blocks(clusters, sizes.in_cache(width)):
         part = (slice(some.start, some.stop), ...)
-        near = _runs(keys.rows, index[part], sizes.run)
-        near[..., 0] = exact[part]
-        near = xp.concat([near, means[part]], axis=1)
-        weights = _after_one(x[part]) @ xp.matrix_transpose(near[..., : d + 1])  # their logarithms, (c, tile, treated)
+        near = xp.empty((len(some), sizes.treated, width), dtype=x.dtype, device=device_of(x))
+        near[:, :n_exact, :] = _runs(keys.rows, index[part], sizes.run)
+        near[:, :n_exact, 0] = exact[part]
+        near[:, n_exact:, :] = means[part]
+        weights = after_one[part] @ xp.matrix_transpose(near[..., : d + 1])  # their logarithms, (c, tile, treated)
         weights = _exp(weights, xp.max(weights, axis=-1))
         sums = weights @ near[..., d + 1 :]
         total = xp.where(sums[..., -1:] > 0, sums[..., -1:], xp.ones_like(sums[..., -1:]))
@@ -168,8 +174,13 @@ def _block_means(logs: Array, rows: Array) -> Array:
     weights = xp.permute_dims(_exp(logs, top), (1, 0, 2))
     sums = weights @ xp.reshape(rows, (logs.shape[1], -1, rows.shape[-1]))[..., 1:]
     sums = xp.permute_dims(sums, (1, 0, 2))
-    mass = xp.where(top > -xp.inf, sums[..., -1], xp.ones_like(top))[..., None]
-    return xp.concat([top[..., None] + xp.log(mass), sums[..., :-1] / mass, xp.ones_like(mass)], axis=-1)
+    mass = xp.where(top > -xp.inf, sums[..., -1], xp.ones_like(top))
+    found = xp.empty((*top.shape, rows.shape[-1]), dtype=rows.dtype, device=device_of(rows))
+    found[..., 0] = top + xp.log(mass)
+    found[..., 1:] = sums
+    found[..., 1:] /= mass[..., None]
+    found[..., -1] = 1.0
+    return found
 
 
 def _exp(logs: Array, top: Array) -> Array:

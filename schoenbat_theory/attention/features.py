@@ -1,21 +1,39 @@
-"""Attention through a feature map: phi(Q) (phi(K)^T V), the map applied to one block of tokens at a time."""
+"""Attention through a feature map: phi(Q) (phi(K)^T V), the map applied to one block of tokens at a time.
+
+    sum_keys    the state of each head, sum_j w_j phi(k_j) [v_j, 1], from pieces of the keys
+    rows        each block of queries reads it and is divided in place; the causal form reads while it sums
+
+Heads and pieces are worked on by all cores. Nothing that grows with the sequence is held beside input and output.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import itertools
+from typing import Any, NamedTuple
 
-from schoenbat_theory.arrays import (
-    Array,
-    all_finite,
-    require_bool,
+from schoenbat_theory.arrays import Array, all_finite, device_of, namespace, require_bool
+from schoenbat_theory.attention.inputs import blocks, check_shapes, divide, no_weight, one_head, take_rows, zero_rows
+from schoenbat_theory.attention.maps import Map, explain_sums, open_maps, weigh
+from schoenbat_theory.attention.running import (
+    TOKENS,
+    State,
+    add_keys,
+    causal_blocks,
+    causal_sums,
+    merge_states,
+    part,
+    row_sums,
+    tokens_at_a_time,
 )
-from schoenbat_theory.attention.inputs import check_shapes, take_rows
-from schoenbat_theory.attention.maps import explain_sums, open_maps, weigh
-from schoenbat_theory.attention.sums import Problem, accumulate, part
+from schoenbat_theory.attention.sums import AttentionSums, no_room, of_block
 from schoenbat_theory.attention.underflow import recompute_lost_rows
 from schoenbat_theory.features.weights import hide, key_weights
+from schoenbat_theory.threads import each
 
 __all__ = ["feature_attention"]
+
+PIECE = 2 * TOKENS  # queries that one core takes at a time
+STATES = 16  # of parts of the keys, for all heads together where they are fewer: no more are held at a time
 
 
 def feature_attention(
@@ -59,21 +77,129 @@ def feature_attention(
     weights = key_weights(k, k.shape[-2], lead, key_mask, key_log_weights)
     k, v = hide(k, weights), hide(v, weights)
     map_q, map_k = open_maps(phi, q, k, lead)
-    sums, _ = accumulate(
-        lambda r: map_q.block(take_rows(q, r))[0],
-        lambda r: weigh(*map_k.block(take_rows(k, r)), part(weights, r)),
-        v,
-        Problem(map_q.lead, q.shape[-2], causal, weights is not None or map_k.scaled),
-    )
-    if not all_finite(sums.denominator, sums.numerator):
+    xp, shape = namespace(v), (*map_q.lead, q.shape[-2], v.shape[-1])
+    if k.shape[-2] == 0:
+        return xp.zeros(shape, dtype=v.dtype, device=device_of(v))
+    whole = _Heads(q, k, v, weights, xp.empty(shape, dtype=v.dtype, device=device_of(v)), map_q, map_k)
+    heads = whole.apart() if map_q.shape == map_k.shape == () and whole.drawn else [whole]
+    found = _causal(heads) if causal else _all_keys(heads)
+    if not all(one.finite for one in found):
         explain_sums(q, k, v, map_q, map_k)
-    if map_q.positive and map_k.positive:
-        recompute_lost_rows(
-            sums,
-            lambda r: map_q.log(take_rows(q, r)),
-            lambda r: (map_k.log(take_rows(k, r)), part(weights, r)),
-            v,
-            width=map_q.width.get("D", 0),
-            causal=causal,
-        )
-    return sums.ratio()
+    if count := sum(one.zeros for one in found):
+        raise no_weight(count)
+    if any(one.overflow for one in found):
+        raise no_room(v.dtype)
+    return whole.out
+
+
+class _Found(NamedTuple):
+    """What a block of rows turned out to be: are its sums finite, which are 0, does their ratio overflow."""
+
+    finite: bool = True
+    zeros: int = 0
+    overflow: bool = False
+
+
+class _Heads(NamedTuple):
+    """One head of the problem, or all of them where a map wants all at once; ``out`` is written block by block."""
+
+    q: Array
+    k: Array
+    v: Array
+    weights: Array | None
+    out: Array
+    map_q: Map
+    map_k: Map
+
+    @property
+    def drawn(self) -> bool:
+        """Whether the maps are draws; a callable of unknown habits is asked for all heads at once, on one thread."""
+        return self.map_q.drawn and self.map_k.drawn
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of a block."""
+        return tokens_at_a_time(tuple(self.out.shape[:-2])) if self.drawn else TOKENS
+
+    def apart(self) -> list[_Heads]:
+        """Return every head alone, as views."""
+
+        def alone(index: tuple[int, ...]) -> _Heads:
+            q, k, v, out = (one_head(x, index, 2) for x in (self.q, self.k, self.v, self.out))
+            weights = None if self.weights is None else one_head(self.weights, index, 1)
+            return self._replace(q=q, k=k, v=v, weights=weights, out=out)
+
+        return [alone(index) for index in itertools.product(*(range(size) for size in self.out.shape[:-2]))]
+
+    def state(self) -> State:
+        """Return the state before the first key."""
+        return State(self.v, tuple(self.out.shape[:-2]), self.weights is not None or self.map_k.scaled)
+
+    def queries(self, rows: range) -> Array:
+        """Return the features of a block of queries."""
+        return self.map_q.block(take_rows(self.q, rows))[0]
+
+    def keys(self, columns: range) -> tuple[Array, Array | None]:
+        """Return the features of a block of keys, and their log-weights."""
+        return weigh(*self.map_k.block(take_rows(self.k, columns)), part(self.weights, columns))
+
+    def write(self, rows: range, sums: AttentionSums, *, causal: bool) -> _Found:
+        """Divide a block of sums and write its rows, unless something is wrong with them."""
+        if self.map_q.positive and self.map_k.positive and all_finite(sums.denominator, sums.numerator):
+            recompute_lost_rows(
+                sums,
+                lambda r: self.map_q.log(take_rows(self.q, r)),
+                lambda r: (self.map_k.log(take_rows(self.k, r)), part(self.weights, r)),
+                self.v,
+                width=self.map_q.width.get("D", 0),
+                causal=causal,
+                first=rows.start,
+            )
+        if zeros := zero_rows(sums.denominator, sums.visible):
+            return _Found(all_finite(sums.denominator, sums.numerator), zeros)
+        ratio = divide(sums.numerator, sums.denominator, sums.visible)
+        if not all_finite(ratio, sums.denominator):  # a denominator of infinity would hide in the ratio
+            finite = all_finite(sums.denominator, sums.numerator)
+            return _Found(finite, overflow=finite)
+        self.out[..., rows.start : rows.stop, :] = ratio
+        return _Found()
+
+
+def _all_keys(heads: list[_Heads]) -> list[_Found]:
+    """Attend to all keys: first the states, then the rows."""
+    first = heads[0]
+    tokens, like = first.tokens, first.v if first.drawn else None
+    # How keys are cut depends on the problem alone, and so do the bits of their sum.
+    size = -(-first.k.shape[-2] // max(STATES // len(heads), 1))
+    pieces = blocks(first.k.shape[-2], -(-size // tokens) * tokens)
+
+    def keys_of(task: tuple[_Heads, range]) -> State:
+        one, columns = task
+        return add_keys(one.state(), one.keys, one.v, columns, tokens)
+
+    def rows_of(task: tuple[tuple[_Heads, State], range]) -> list[_Found]:
+        (one, state), rows = task
+        return [
+            one.write(block, of_block(*row_sums(state, one.queries, one.v, block)), causal=False)
+            for block in blocks(rows, tokens)
+        ]
+
+    parts = iter(each(keys_of, itertools.product(heads, pieces), like))
+    states = [merge_states(itertools.islice(parts, len(pieces))) for _ in heads]
+    rows = blocks(first.q.shape[-2], PIECE)
+    found = each(rows_of, itertools.product(zip(heads, states, strict=True), rows), like)
+    return list(itertools.chain.from_iterable(found))
+
+
+def _causal(heads: list[_Heads]) -> list[_Found]:
+    """Attend to the keys so far, one head after another on every core."""
+
+    def rows_of(one: _Heads) -> list[_Found]:
+        state = one.state()
+        return [
+            one.write(block, of_block(*causal_sums(state, one.queries, one.keys, one.v, block)), causal=True)
+            for block in causal_blocks(one.q.shape[-2], one.tokens)
+        ]
+
+    found = each(rows_of, heads, heads[0].v if heads[0].drawn else None)
+    return list(itertools.chain.from_iterable(found))

@@ -8,19 +8,41 @@ leaves degree 1 alone. Its denominator is 1, so that no row is divided by someth
 
 from __future__ import annotations
 
+import itertools
+import math
+
 import numpy as np
 
-from schoenbat_theory.arrays import Array, all_finite, check_finite, device_of, namespace
-from schoenbat_theory.attention.inputs import check_shapes, explain_not_finite
-from schoenbat_theory.attention.sums import TOKENS
-from schoenbat_theory.features.recenter import shifts
+from schoenbat_theory.arrays import (
+    Array,
+    all_finite,
+    broadcast_shapes,
+    check_finite,
+    device_of,
+    namespace,
+    require_real,
+)
+from schoenbat_theory.attention.inputs import blocks, check_shapes, explain_not_finite, one_head, take_rows
+from schoenbat_theory.attention.running import TOKENS
+from schoenbat_theory.features.recenter import shifts_of
+from schoenbat_theory.features.tokens import Tokens, pre_scaled_tokens
 from schoenbat_theory.features.weights import hide, key_weights, normalised
+from schoenbat_theory.scaling import pre_scale_named
+from schoenbat_theory.threads import each
 
 __all__ = ["first_order_attention"]
 
+CACHED = 2**18  # entries of a piece that is passed over several times: a megabyte in float32
+
 
 def first_order_attention(
-    q: Array, k: Array, v: Array, *, key_mask: Array | None = None, key_log_weights: Array | None = None
+    q: Array,
+    k: Array,
+    v: Array,
+    *,
+    key_mask: Array | None = None,
+    key_log_weights: Array | None = None,
+    pre_scaled: float | None = None,
 ) -> Array:
     r"""Approximate softmax attention by its tangent at a shift c of the queries, as `recenter` chooses it.
 
@@ -31,6 +53,8 @@ def first_order_attention(
                      queries and keys by d**0.25 first
     ``key_mask``     (..., m) booleans, True = the key is used; masked keys and values are never looked at
     ``key_log_weights``  (..., m) finite or -inf
+    ``pre_scaled``   a factor > 0: attention of `pre_scale` of q and of k, each times it, without forming them; 1 as SchoenbAt
+                     is printed, d**-0.25 as its released code. ``None``: q and k as given
     returns          (..., n, e), same library, device and dtype; zeros where no key is used
 
     It is exact where all queries are equal, and, however sharp, where (k, v) is jointly Gaussian under w. Otherwise the
@@ -42,7 +66,10 @@ def first_order_attention(
     Rounding, u the unit roundoff: sums over keys that reach the output are made in blocks of b = 512 and of values less a
     mean, so that v_w errs by at most about (b + m / b) u sum_j w_j |v_j - v_w| + u |v_w| and an entry of C by
     (b + m / b) u sum_j w_j |k_j| |v_j - v_w|; the product with q_i adds (d + 1) u (|q_i| + |c|) |C|. An error in c moves
-    the point of expansion, not the result at a given one.
+    the point of expansion, not the result at a given one. With ``pre_scaled``, where every token has at most half of its
+    square in the mean of its entries, a length between 2^-16 and 2^16, and the factor too, sums over tokens are scaled
+    instead of tokens: lengths err by 2 (d + 3) u and inner products are with tokens up to sqrt(2) times as long, so that
+    the bounds hold with twice d + 3 for every token more. Elsewhere scaled tokens are formed.
 
     Raises ``TypeError`` or ``ValueError`` for wrong input, NaN and overflow included. Not in the sources seen.
 
@@ -55,34 +82,78 @@ def first_order_attention(
     n, m = q.shape[-2], k.shape[-2]
     log_weights = key_weights(k, m, lead, key_mask, key_log_weights)
     k, v = hide(k, log_weights), hide(v, log_weights)
+    if pre_scaled is not None:
+        pre_scaled = require_real("pre_scaled", pre_scaled, "a finite number > 0", lambda it: 0 < it < math.inf)
+    xp = namespace(q)
     if m == 0:
-        return namespace(q).zeros((*lead, n, v.shape[-1]), dtype=q.dtype, device=device_of(q))
-    return _tangent(q, k, v, log_weights)
+        return xp.zeros((*lead, n, v.shape[-1]), dtype=q.dtype, device=device_of(q))
+    if log_weights is None:
+        log_weights = xp.zeros(m, dtype=k.dtype, device=device_of(k))
+    lead = broadcast_shapes(arrays=lead, weights=tuple(log_weights.shape[:-1]))
+    out = xp.empty((*lead, n, v.shape[-1]), dtype=q.dtype, device=device_of(q))
+
+    def one(index: tuple[int, ...]) -> bool:
+        rows, queries, keys, values = (one_head(x, index, 2) for x in (out, q, k, v))
+        return _tangent(rows, queries, keys, values, one_head(log_weights, index, 1), pre_scaled)
+
+    try:
+        finite = all(each(one, itertools.product(*map(range, lead)), q))
+    except ValueError:  # of one head: said again as what was given knows it
+        if pre_scaled is not None:
+            q, k = _pre_scaled("q", q, pre_scaled).x, _pre_scaled("k", k, pre_scaled, log_weights).x
+        check_finite(q=q, k=k)
+        raise
+    if not finite:
+        explain_not_finite(q=q, k=k, v=v)
+    return out
 
 
 @np.errstate(all="ignore")  # an overflow is found in the result
-def _tangent(q: Array, k: Array, v: Array, log_weights: Array | None) -> Array:
-    """Return the rows; ``k`` and ``v`` are zeros where log-weights are -inf."""
-    xp = namespace(q)
-    if log_weights is None:
-        log_weights = xp.zeros(k.shape[:-1], dtype=k.dtype, device=device_of(k))
-    try:
-        c, m, log_weights = shifts(q, k, log_weights)
-    except ValueError:  # too large, or not finite to begin with
-        check_finite(q=q, k=k)
-        raise
+def _tangent(out: Array, q: Array, k: Array, v: Array, log_weights: Array, pre_scaled: float | None) -> bool:
+    """Write the rows of one head and tell whether they are finite; ``k`` and ``v`` are zeros where log-weights are -inf."""
+    queries, keys = Tokens(q), Tokens(k)
+    if pre_scaled is not None:
+        queries, keys = _pre_scaled("q", q, pre_scaled), _pre_scaled("k", k, pre_scaled, log_weights)
+    c, m, log_weights = shifts_of(queries, keys, log_weights)
     w = normalised(log_weights)
-    centre = w[..., None, :] @ v
-    y = v - centre
-    y *= w[..., None]
-    slope = _over_keys(k, y)
-    rest = _over_keys(xp.ones_like(k[..., :1]), y)
-    slope = slope - m[..., :, None] * rest  # what rounding left of sum_j w_j (v_j - v_w) = 0
-    out = _of_queries(q, slope)
-    out += centre + rest - c[..., None, :] @ slope
-    if not all_finite(out):
-        explain_not_finite(q=q, k=k, v=v)
-    return out
+    centre = w[None, :] @ v
+    w, ones = keys.given(w), keys.ones()
+
+    def sums(rows: range) -> tuple[Array, Array]:
+        y = _plus(take_rows(v, rows), -centre)
+        y *= take_rows(w[:, None], rows)
+        return _over_keys(take_rows(keys.x, rows), y), _over_keys(take_rows(ones[:, None], rows), y)
+
+    tokens = max(TOKENS, CACHED // v.shape[-1] // TOKENS * TOKENS)
+    parts = each(sums, blocks(v.shape[-2], tokens), v)
+    slope, rest = (sum(part) for part in zip(*parts, strict=True))
+    slope = keys.projected(slope) - m[:, None] * rest  # what rounding left of sum_j w_j (v_j - v_w) = 0
+    constant, slope = centre + rest - c[None, :] @ slope, queries.projected(slope)
+
+    def write(rows: range) -> bool:
+        some = _of_queries(take_rows(queries.x, rows), slope)
+        if queries.scale is not None:
+            some *= take_rows(queries.scale[:, None], rows)
+        some = _plus(some, constant)
+        out[rows.start : rows.stop, :] = some
+        return all_finite(some)
+
+    return all(each(write, blocks(q.shape[-2], tokens), v))
+
+
+def _pre_scaled(name: str, x: Array, factor: float, log_weights: Array | None = None) -> Tokens:
+    """Return tokens pre-scaled and times ``factor``, formed only where that is more accurate."""
+    used = None if log_weights is None else log_weights > -namespace(x).inf
+    found = pre_scaled_tokens(x, factor, used)
+    return Tokens(factor * pre_scale_named(name, x, used)) if found is None else found
+
+
+def _plus(x: Array, row: Array) -> Array:
+    """Return x (..., n, e) + row (..., 1, e), several rows at a time: short ones take NumPy three times as long."""
+    xp, (n, e) = namespace(x), x.shape[-2:]
+    fold = math.gcd(n, 16)
+    wide = xp.reshape(x, (*x.shape[:-2], n // fold, fold * e)) + xp.tile(row, (fold,))
+    return xp.reshape(wide, (*wide.shape[:-2], n, e))
 
 
 def _over_keys(x: Array, y: Array) -> Array:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from schoenbat_theory.arrays import Array, all_finite, broadcast_shapes, check_finite, device_of, namespace
-from schoenbat_theory.attention.exact import COLUMNS, ROWS
+from schoenbat_theory.attention.exact import COLUMNS, pieces
 from schoenbat_theory.attention.inputs import blocks, check_shapes, explain_not_finite, take_rows
 from schoenbat_theory.features.gram import centred_gram, gaussian_rounding
 from schoenbat_theory.features.weights import hide, key_weights
+from schoenbat_theory.threads import each
 
 __all__ = ["gaussian_attention", "gaussian_gram", "mean_row"]
 
@@ -77,11 +80,16 @@ def gaussian_attention(q: Array, k: Array, v: Array, *, key_mask: Array | None =
         gaussian_rounding(k_centred, "k")
         lead = broadcast_shapes(arrays=lead, hidden=tuple(k_centred.shape[:-2]))
         out = xp.zeros((*lead, n, v.shape[-1]), dtype=q.dtype, device=device_of(q))
-        for rows in blocks(n, ROWS):
-            x = take_rows(q, rows) - centre
+        q_all, c_all, k_all, v_all = (xp.broadcast_to(x, (*lead, *x.shape[-2:])) for x in (q, centre, k_centred, v))
+
+        def work(piece: tuple[tuple[Any, ...], range]) -> None:
+            item, rows = piece
+            x, y, z = take_rows(q_all[item], rows) - c_all[item], k_all[item], v_all[item]
             for r in blocks(m, COLUMNS):
-                gram = centred_gram(x, take_rows(k_centred, r))
-                out[..., rows.start : rows.stop, :] += gram @ take_rows(v, r)
+                part = centred_gram(x, take_rows(y, r)) @ take_rows(z, r)
+                out[(*item, slice(rows.start, rows.stop), slice(None))] += part
+
+        each(work, pieces(lead, n, q), q)
     if not all_finite(out):
         explain_not_finite(q=q, k=k, v=v)
     return out

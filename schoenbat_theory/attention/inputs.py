@@ -23,8 +23,11 @@ __all__ = [
     "check_shapes",
     "divide",
     "explain_not_finite",
+    "no_weight",
+    "one_head",
     "take_rows",
     "toeplitz_block",
+    "zero_rows",
 ]
 
 
@@ -84,9 +87,17 @@ def take_rows(x: Array, rows: range) -> Array:
     return x[..., rows.start : rows.stop, :]
 
 
-def blocks(length: int, size: int) -> list[range]:
-    """Return 0 .. length cut into ranges of constant ``size`` (the last may be shorter)."""
-    return [range(start, min(start + size, length)) for start in range(0, length, size)]
+def one_head(x: Array, index: tuple[int, ...], axes: int) -> Array:
+    """Return what x (..., axes) holds for one index of the leading axes that it is broadcast to, as a view."""
+    own = x.shape[: x.ndim - axes]
+    chosen = index[len(index) - len(own) :]
+    return x[(*(i if size > 1 else 0 for i, size in zip(chosen, own, strict=True)), ...)]
+
+
+def blocks(rows: int | range, size: int) -> list[range]:
+    """Return 0 .. rows, or a range, cut into ranges of constant ``size`` (the last may be shorter)."""
+    rows = rows if isinstance(rows, range) else range(rows)
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
 @np.errstate(all="ignore")  # an overflow is found in the result
@@ -96,16 +107,25 @@ def divide(numerator: Array, denominator: Array, visible: Array | None) -> Array
     A denominator of exactly 0 in another row is an ``ArithmeticError`` with the number of rows.
     """
     xp = namespace(numerator)
-    zero = denominator == 0
-    if visible is not None:
-        zero = zero & visible
-    if bool(xp.any(zero)):
-        count = int(xp.sum(xp.astype(zero, xp.int64)))
-        raise ArithmeticError(f"the attention weights of {count} rows sum to exactly 0")
+    if count := zero_rows(denominator, visible):
+        raise no_weight(count)
     if visible is None:
         return numerator / denominator[..., None]
     safe = xp.where(visible, denominator, xp.ones_like(denominator))
     return xp.where(visible[..., None], numerator / safe[..., None], xp.zeros_like(numerator))
+
+
+def zero_rows(denominator: Array, visible: Array | None) -> int:
+    """Return how many rows that see a key have a denominator of exactly 0."""
+    xp, zero = namespace(denominator), denominator == 0
+    if visible is not None:
+        zero = zero & visible
+    return int(xp.sum(xp.astype(zero, xp.int64))) if bool(xp.any(zero)) else 0
+
+
+def no_weight(count: int) -> ArithmeticError:
+    """Return the error for rows whose denominator is exactly 0."""
+    return ArithmeticError(f"the attention weights of {count} rows sum to exactly 0")
 
 
 def explain_not_finite(**named: Any) -> NoReturn:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,6 +22,7 @@ from schoenbat_theory.attention.clusters import gather, rounded_up
 from schoenbat_theory.attention.expansion import Keys, Sizes, attend, fit, square_radii
 from schoenbat_theory.attention.inputs import blocks, check_shapes, explain_not_finite
 from schoenbat_theory.features.weights import hide, key_weights, top_off
+from schoenbat_theory.threads import each
 
 __all__ = ["LocalBudget", "doubted_local_attention", "local_attention"]
 
@@ -181,17 +184,56 @@ def _local(
     sizes = (budget or LocalBudget.for_length(n, m)).sizes(n, m)
     q, k, v = (xp.reshape(xp.broadcast_to(x, (*lead, *x.shape[-2:])), (heads, *x.shape[-2:])) for x in (q, k, v))
     weights = xp.reshape(xp.broadcast_to(weights, (*lead, m)), (heads, m))
-    rows, keys = fit(q, k, v, weights, sizes)
-    tiles = gather(q, rows % n)  # (heads, clusters, tile, d)
-    found = xp.empty((*rows.shape, e + doubted), dtype=q.dtype, device=device_of(q))
-    for head in range(heads):
-        its_keys = Keys(*(x[head, ...] for x in keys))
-        radii = square_radii(its_keys, d, sizes) if doubted else None
-        for some in blocks(sizes.clusters, sizes.at_once(d + e)):
-            part = (head, slice(some.start, some.stop))
-            found[(*part, ...)] = attend(tiles[(*part, ...)], its_keys, sizes, radii)
-    places = xp.argsort(xp.reshape(rows, (heads, -1)), axis=-1)[:, :n]
-    out = gather(xp.reshape(found, (heads, -1, e + doubted)), places)
+    fits = each(
+        lambda some: _fitted(q[some, ...], k[some, ...], v[some, ...], weights[some, ...], sizes, doubted),
+        _together(q),
+        q,
+    )
+    heads_of = [one for group in fits for one in group]
+    found = xp.empty((heads, sizes.clusters * sizes.tile, e + doubted), dtype=q.dtype, device=device_of(q))
+
+    def work(task: tuple[int, range]) -> None:
+        head, some = task
+        one = heads_of[head]
+        part = attend(one.tiles[some.start : some.stop, ...], one.keys, sizes, one.radii)
+        found[head, some.start * sizes.tile : some.stop * sizes.tile, :] = xp.reshape(part, (-1, e + doubted))
+
+    each(work, itertools.product(range(heads), blocks(sizes.clusters, sizes.at_once(d + e))), q)
+    out = xp.empty((heads, n, e + doubted), dtype=q.dtype, device=device_of(q))
+
+    def unsort(head: int) -> None:
+        out[head, ...] = xp.take(found[head, ...], heads_of[head].places, axis=0)
+
+    each(unsort, range(heads), q)
     if not all_finite(out[..., :e]):
         explain_not_finite(q=q, k=k, v=v)
     return xp.reshape(out, (*lead, n, e + doubted))
+
+
+class _Head(NamedTuple):
+    """One head, fitted."""
+
+    tiles: Array  # (clusters, tile, d): its queries by clusters
+    places: Array  # (n,): where each query is among them
+    keys: Keys
+    radii: Array | None  # of blocks, where rows are to be doubted
+
+
+def _fitted(q: Array, k: Array, v: Array, weights: Array, sizes: Sizes, doubted: bool) -> list[_Head]:
+    """Fit some heads, each on its own."""
+    xp, (heads, n, d) = namespace(q), q.shape
+    rows, keys = fit(q, k, v, weights, sizes)
+    tiles = gather(q, rows % n)
+    places = xp.argsort(xp.reshape(rows, (heads, -1)), axis=-1)[:, :n]
+    found = []
+    for head in range(heads):
+        its_keys = Keys(*(x[head, ...] for x in keys))
+        radii = square_radii(its_keys, d, sizes) if doubted else None
+        found.append(_Head(tiles[head, ...], places[head, ...], its_keys, radii))
+    return found
+
+
+def _together(q: Array) -> list[slice]:
+    """Return which of the heads are fitted together: each alone where threads share them, else all in the same calls."""
+    heads = q.shape[0]
+    return [slice(i, i + 1) for i in range(heads)] if isinstance(q, np.ndarray) else [slice(0, heads)]

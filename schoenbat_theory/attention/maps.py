@@ -9,9 +9,9 @@ import numpy as np
 
 from schoenbat_theory.arrays import Array, broadcast_shapes, check_finite, check_floating, eps, namespace
 from schoenbat_theory.attention.inputs import blocks, explain_not_finite, take_rows
-from schoenbat_theory.attention.sums import TOKENS
+from schoenbat_theory.attention.running import TOKENS
 
-__all__ = ["Map", "explain_sums", "open_maps", "weigh"]
+__all__ = ["Map", "check_radius", "explain_sums", "maps_of", "open_maps", "weigh"]
 
 
 def open_maps(phi: Any, q: Array, k: Array, lead: tuple[int, ...]) -> tuple[Map, Map]:
@@ -19,14 +19,13 @@ def open_maps(phi: Any, q: Array, k: Array, lead: tuple[int, ...]) -> tuple[Map,
 
     Raises ``TypeError`` or ``ValueError`` for what is no map, and where q and k lie beyond the radius of its series.
     """
-    map_q, map_k = _maps(phi)
+    map_q, map_k = maps_of(phi)
     for name, x, one in (("q", q, map_q), ("k", k, map_k)):
-        drawn = hasattr(one.phi, "n_features") and hasattr(one.phi, "dim")  # else a dim may mean anything
-        if drawn and one.phi.dim != x.shape[-1]:
+        if one.drawn and one.phi.dim != x.shape[-1]:
             raise ValueError(
                 f"{name}: expected rows of {one.phi.dim} entries as {one.name} takes, found {tuple(x.shape)}"
             )
-    _check_radius(q, k, map_k.phi)
+    check_radius(q, k, map_k.phi)
     shapes = {"hidden": tuple(k.shape[:-2]), "draw": map_q.shape, "draw_k": map_k.shape}
     map_q.lead = map_k.lead = broadcast_shapes(arrays=lead, **shapes)
     return map_q, map_k
@@ -41,6 +40,7 @@ class Map:
             raise TypeError(f"{name}: expected {words}, found {phi!r:.60}")
         self.name, self.phi = name, phi
         self.shape = tuple(getattr(phi, "shape", ()))  # leading axes of a draw
+        self.drawn = hasattr(phi, "n_features") and hasattr(phi, "dim")  # else a dim may mean anything
         self.lead: tuple[int, ...] = ()  # those of the result
         self.scaled = hasattr(phi, "scaled")
         self.positive = self.scaled and hasattr(phi, "log")
@@ -110,7 +110,7 @@ def weigh(features: Array, log_scale: Array | None, logweights: Array | None) ->
     return features, total
 
 
-def _maps(phi: Any) -> tuple[Map, Map]:
+def maps_of(phi: Any) -> tuple[Map, Map]:
     """Return the maps of queries and keys."""
     pair = phi if isinstance(phi, tuple) else (phi, phi)
     if len(pair) != 2:
@@ -124,7 +124,7 @@ def _maps(phi: Any) -> tuple[Map, Map]:
 
 
 @np.errstate(over="ignore")
-def _check_radius(q: Array, k: Array, phi: Any) -> None:
+def check_radius(q: Array, k: Array, phi: Any) -> None:
     """Raise ``ValueError`` where max ||q_i|| max ||k_j|| exceeds a finite radius of the map's series."""
     radius = getattr(phi, "radius", math.inf)
     if math.isinf(radius) or 0 in (q.shape[-2], k.shape[-2]):

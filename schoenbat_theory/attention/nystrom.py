@@ -27,6 +27,7 @@ from schoenbat_theory.attention.inputs import blocks, check_shapes, explain_not_
 from schoenbat_theory.attention.schulz import schulz_inverse
 from schoenbat_theory.features.gram import centred_gram, gaussian_rounding, inverse_roots
 from schoenbat_theory.features.weights import hide, key_weights
+from schoenbat_theory.threads import each
 
 __all__ = ["draw_landmarks", "nystrom_attention", "nystrom_gram"]
 
@@ -97,9 +98,12 @@ def nystrom_attention(
         chosen = chosen - centre
         rounding = gaussian_rounding(chosen, "q, k")
         gram = centred_gram(chosen, chosen)
+
+        def weights_of(x: Array, rows: range) -> Array:
+            return centred_gram(take_rows(x, rows) - centre, chosen)
+
         context = sum(  # (..., c, e)
-            xp.matrix_transpose(centred_gram(take_rows(k, r) - centre, chosen)) @ take_rows(v, r)
-            for r in blocks(m, COLUMNS) or [range(0)]
+            each(lambda r: xp.matrix_transpose(weights_of(k, r)) @ take_rows(v, r), blocks(m, COLUMNS) or [range(0)], q)
         )
         if options is None:
             root = _inverse_root(gram, rounding)
@@ -108,8 +112,11 @@ def nystrom_attention(
             found = schulz_inverse(gram, **options)
             context = found.inverse @ context
         out = xp.empty((*context.shape[:-2], n, v.shape[-1]), dtype=q.dtype, device=device_of(q))
-        for r in blocks(n, COLUMNS):
-            out[..., r.start : r.stop, :] = centred_gram(take_rows(q, r) - centre, chosen) @ context
+
+        def work(r: range) -> None:
+            out[..., r.start : r.stop, :] = weights_of(q, r) @ context
+
+        each(work, blocks(n, COLUMNS), q)
     if not all_finite(out):
         explain_not_finite(q=q, k=k, v=v)
     return (out, found.residual) if return_residual else out

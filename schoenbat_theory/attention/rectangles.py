@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from schoenbat_theory.arrays import Array, broadcast_shapes, device_of, namespace
 from schoenbat_theory.attention.fft import ToeplitzProduct, length
 from schoenbat_theory.attention.inputs import blocks, causal_mask, toeplitz_block
-from schoenbat_theory.attention.sums import exp_difference, with_ones
+from schoenbat_theory.attention.running import exp_difference, with_ones
 
 __all__ = ["Problem", "dense", "transformed"]
 

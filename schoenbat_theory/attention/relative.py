@@ -9,7 +9,7 @@ import numpy as np
 from schoenbat_theory.arrays import Array, all_finite, require_bool
 from schoenbat_theory.attention.inputs import check_bias, check_shapes, take_rows
 from schoenbat_theory.attention.maps import explain_sums, open_maps, weigh
-from schoenbat_theory.attention.sums import part
+from schoenbat_theory.attention.running import part
 from schoenbat_theory.attention.toeplitz import weighted_toeplitz_sums
 from schoenbat_theory.attention.underflow import recompute_lost_rows
 from schoenbat_theory.features.weights import hide, key_weights

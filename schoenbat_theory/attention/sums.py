@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -18,22 +17,21 @@ from schoenbat_theory.arrays import (
     require_bool,
     require_real,
 )
-from schoenbat_theory.attention.inputs import blocks, causal_mask, check_shapes, divide, explain_not_finite
+from schoenbat_theory.attention.inputs import blocks, check_shapes, divide, explain_not_finite
+from schoenbat_theory.attention.running import (
+    TOKENS,
+    Keys,
+    Queries,
+    State,
+    add_keys,
+    causal_blocks,
+    causal_sums,
+    part,
+    row_sums,
+)
 from schoenbat_theory.features.weights import hide, key_weights
 
-__all__ = [
-    "TOKENS",
-    "AttentionSums",
-    "Problem",
-    "accumulate",
-    "attention_sums",
-    "exp_difference",
-    "part",
-    "with_ones",
-]
-
-TOKENS = 512  # tokens per block: their features, 256 wide in float32, fill half a megabyte
-CAUSAL_TOKENS = 128  # of the causal form, where a block of b tokens has b^2 scores besides
+__all__ = ["AttentionSums", "attention_sums", "no_room", "of_block"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +64,7 @@ class AttentionSums:
         out = divide(self.numerator, denominator, self.visible)
         if not all_finite(out):
             check_finite(numerator=self.numerator, denominator=self.denominator)
-            raise ArithmeticError(f"a denominator is so close to 0 that the output overflows {out.dtype}")
+            raise no_room(out.dtype)
         return out
 
 
@@ -96,11 +94,13 @@ def attention_sums(
     weights = key_weights(phi_k, phi_k.shape[-2], lead, key_mask, key_log_weights)
     phi_k, v = hide(phi_k, weights), hide(v, weights)
     lead = broadcast_shapes(arrays=lead, hidden=tuple(phi_k.shape[:-2]))
-    sums, log_scale = accumulate(
+    sums, log_scale = _whole(
         lambda r: phi_q[..., r.start : r.stop, :],
         lambda r: (phi_k[..., r.start : r.stop, :], part(weights, r)),
         v,
-        Problem(lead, phi_q.shape[-2], causal, weights is not None),
+        (*lead, phi_q.shape[-2]),
+        causal=causal,
+        weighted=weights is not None,
     )
     if log_scale is not None:
         xp = namespace(v)
@@ -112,124 +112,37 @@ def attention_sums(
     return sums
 
 
-@dataclass(frozen=True)
-class Problem:
-    """What the accumulation needs to know besides features and values."""
-
-    lead: tuple[int, ...]  # leading axes of the sums
-    n: int
-    causal: bool
-    weighted: bool  # whether features of keys come with log-weights
-
-
-class _State:
-    """The sum of w_j phi(k_j) [v_j, 1] over the keys so far, divided by exp(top), top the largest log w_j.
-
-    Dividing by the largest weight *so far* keeps weights from overflowing, and in the causal form keeps
-    later keys out of earlier rows.
-    """
-
-    def __init__(self, like: Array, lead: tuple[int, ...], weighted: bool) -> None:
-        xp = namespace(like)
-        self.matrix: Array | None = None  # (..., D, e + 1)
-        self.top: Array | None = None  # (..., 1), only with weights
-        if weighted:
-            self.top = xp.full((*lead, 1), -math.inf, dtype=like.dtype, device=device_of(like))
-
-    def add(self, phi_k: Array, values: Array, log_weights: Array | None) -> None:
-        """Take in a block of keys: features (..., b, D), values with ones (..., b, e + 1), weights (..., b)."""
-        xp = namespace(values)
-        if log_weights is not None:
-            top = xp.maximum(self.top, xp.max(log_weights, axis=-1, keepdims=True))
-            values = values * exp_difference(log_weights, top)[..., None]
-            if self.matrix is not None:
-                self.matrix = self.matrix * exp_difference(self.top, top)[..., None]
-            self.top = top
-        new = xp.matrix_transpose(phi_k) @ values
-        self.matrix = new if self.matrix is None else self.matrix + new
-
-    def read(self, phi_q: Array, width: int) -> Array:
-        """Return the sums for a block of queries, (..., b, width)."""
-        xp = namespace(phi_q)
-        if self.matrix is None:
-            return xp.zeros((*phi_q.shape[:-1], width), dtype=phi_q.dtype, device=device_of(phi_q))
-        return phi_q @ self.matrix
-
-
-@np.errstate(all="ignore")  # an overflow is found in the sums
-def accumulate(
-    features_q: Callable[[range], Array],
-    features_k: Callable[[range], tuple[Array, Array | None]],
-    v: Array,
-    problem: Problem,
+def _whole(
+    features_q: Queries, features_k: Keys, v: Array, shape: tuple[int, ...], *, causal: bool, weighted: bool
 ) -> tuple[AttentionSums, Array | None]:
-    """Return the sums, each row divided by exp(log scale of the row), and those log scales (..., n).
-
-    ``features_q`` gives the features of a block of queries, ``features_k`` those of a block of keys and their
-    log-weights (..., b), ``None`` if nothing is weighted. The scale is the largest log-weight that the row sees; ``None`` likewise.
-    """
-    xp, m = namespace(v), v.shape[-2]
-    sums = xp.empty((*problem.lead, problem.n, v.shape[-1] + 1), dtype=v.dtype, device=device_of(v))
-    scale = xp.empty(sums.shape[:-1], dtype=v.dtype, device=device_of(v)) if problem.weighted else None
-    state = _State(v, problem.lead, problem.weighted)
-    if not problem.causal:
-        for columns in blocks(m, TOKENS):
-            phi_k, weights = features_k(columns)
-            state.add(phi_k, with_ones(v, columns), weights)
-    for rows in blocks(problem.n, CAUSAL_TOKENS if problem.causal else TOKENS):
-        phi_q = features_q(rows)
-        block, top = state.read(phi_q, sums.shape[-1]), state.top
-        columns = range(rows.start, min(rows.stop, m))
-        if problem.causal and columns:
-            (phi_k, weights), values = features_k(columns), with_ones(v, columns)
-            block, top = _add_triangle(block, top, phi_q, phi_k, values, weights, rows, columns)
-            state.add(phi_k, values, weights)
-        sums[..., rows.start : rows.stop, :] = block
+    """Return the sums of all rows, and their log scales; ``shape`` (..., n) of the rows."""
+    xp, m, n = namespace(v), v.shape[-2], shape[-1]
+    sums = xp.empty((*shape, v.shape[-1] + 1), dtype=v.dtype, device=device_of(v))
+    scale = xp.empty(shape, dtype=v.dtype, device=device_of(v)) if weighted else None
+    state = State(v, shape[:-1], weighted)
+    if not causal:
+        add_keys(state, features_k, v, range(m))
+    for rows in causal_blocks(n) if causal else blocks(n, TOKENS):
+        found, top = (
+            causal_sums(state, features_q, features_k, v, rows) if causal else row_sums(state, features_q, v, rows)
+        )
+        sums[..., rows.start : rows.stop, :] = found
         if scale is not None:
             scale[..., rows.start : rows.stop] = top
-    visible = None
-    if scale is not None or m == 0:
-        visible = xp.zeros(sums.shape[:-1], dtype=xp.bool, device=device_of(v)) if scale is None else scale > -xp.inf
+    visible = None if scale is None else scale > -xp.inf
+    if m == 0:
+        visible = xp.zeros(shape, dtype=xp.bool, device=device_of(v))
     return AttentionSums(sums[..., :-1], sums[..., -1], visible), scale
 
 
-def _add_triangle(
-    block: Array,
-    top: Array | None,
-    phi_q: Array,
-    phi_k: Array,
-    values: Array,
-    log_weights: Array | None,
-    rows: range,
-    columns: range,
-) -> tuple[Array, Array | None]:
-    """Add the keys of the block itself, j <= i, to the sums of the keys before it; return sums and row scales."""
-    xp = namespace(values)
-    seen = causal_mask(values, rows, columns)
-    scores = phi_q @ xp.matrix_transpose(phi_k)
-    scores = xp.where(seen, scores, xp.zeros_like(scores))
-    if log_weights is None:
-        return block + scores @ values, None
-    pairs = log_weights[..., None, :]
-    pairs = xp.where(seen, pairs, xp.zeros_like(pairs) - xp.inf)  # (..., b, b)
-    row_top = xp.maximum(xp.max(pairs, axis=-1), top)
-    inside = (scores * exp_difference(pairs, row_top[..., None])) @ values
-    return block * exp_difference(top, row_top)[..., None] + inside, row_top
+def of_block(block: Array, top: Array | None) -> AttentionSums:
+    """Return the sums (..., b, e + 1) of a block of rows and their log scale as `AttentionSums`."""
+    if top is None:
+        return AttentionSums(block[..., :-1], block[..., -1])
+    xp = namespace(block)
+    return AttentionSums(block[..., :-1], block[..., -1], xp.broadcast_to(top > -xp.inf, block.shape[:-1]))
 
 
-def part(x: Array | None, columns: range) -> Array | None:
-    """Return the log-weights of a block of keys."""
-    return None if x is None else x[..., columns.start : columns.stop]
-
-
-def with_ones(v: Array, columns: range) -> Array:
-    """Return a block of values with a column of ones, so that the denominator is one more value."""
-    xp = namespace(v)
-    v = v[..., columns.start : columns.stop, :]
-    return xp.concat([v, xp.ones_like(v[..., :1])], axis=-1)
-
-
-def exp_difference(a: Array, b: Array) -> Array:
-    """Return exp(a - b) for a <= b, with exp(-inf - -inf) = 0: no weight at all."""
-    xp = namespace(a)
-    return xp.exp(a - xp.where(b > -xp.inf, b, xp.zeros_like(b)))
+def no_room(dtype: Any) -> ArithmeticError:
+    """Return the error for rows that overflow in the division alone."""
+    return ArithmeticError(f"a denominator is so close to 0 that the output overflows {dtype}")

@@ -19,7 +19,8 @@ from schoenbat_theory.arrays import (
 )
 from schoenbat_theory.attention.inputs import blocks, check_bias, check_shapes, explain_not_finite
 from schoenbat_theory.attention.rectangles import Problem, dense, transformed
-from schoenbat_theory.attention.sums import AttentionSums, exp_difference
+from schoenbat_theory.attention.running import exp_difference
+from schoenbat_theory.attention.sums import AttentionSums
 from schoenbat_theory.features.weights import hide, key_weights
 
 __all__ = ["ToeplitzSums", "toeplitz_sums", "weighted_toeplitz_sums"]

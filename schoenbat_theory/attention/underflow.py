@@ -9,7 +9,8 @@ import numpy as np
 
 from schoenbat_theory.arrays import Array, device_of, namespace, to_host
 from schoenbat_theory.attention.inputs import blocks, causal_mask
-from schoenbat_theory.attention.sums import TOKENS, AttentionSums, exp_difference, part, with_ones
+from schoenbat_theory.attention.running import TOKENS, exp_difference, part, with_ones
+from schoenbat_theory.attention.sums import AttentionSums
 
 __all__ = ["recompute_lost_rows"]
 
@@ -24,12 +25,14 @@ def recompute_lost_rows(
     width: int,
     causal: bool,
     log_bias: Array | None = None,
+    first: int = 0,
 ) -> None:
     """Replace rows of ``sums``, of positive features scaled to [0, 1], that underflow may have spoilt.
 
     ``log_q``  range of rows -> logarithms of the features of these queries, (..., b, D)
     ``log_k``  range of columns -> logarithms of the features of these keys, and their log-weights or ``None``
     ``width``  D;  ``log_bias``  (..., n + m - 1), entry j - i + n - 1 is that of key j for query i
+    ``first``  the number i of the first of the rows of ``sums``
 
     A row depends on its own query and on the keys that it sees, bit for bit, as the choice of rows does. Each costs
     m D exponentials.
@@ -46,8 +49,8 @@ def recompute_lost_rows(
     if not bool(xp.any(lost)):
         return
     found = np.any(to_host(lost), axis=tuple(range(lost.ndim - 1)))
-    for rows in blocks(n, TOKENS):
-        chosen = [i for i in rows if found[i]]
+    for rows in blocks(range(first, first + n), TOKENS):
+        chosen = [i for i in rows if found[i - first]]
         if not chosen:
             continue
         logs, states = log_q(rows), {i: _Row(v, tuple(lost.shape[:-1])) for i in chosen}
@@ -63,11 +66,10 @@ def recompute_lost_rows(
                     scores = xp.where(seen, scores, xp.zeros_like(scores) - xp.inf)
                 state.add(scores, values)
         for i, state in states.items():
-            mine = lost[..., i : i + 1]
-            old, new = sums.denominator[..., i : i + 1], state.total[..., -1]
-            sums.denominator[..., i : i + 1] = xp.where(mine, new, old)
-            old, new = sums.numerator[..., i : i + 1, :], state.total[..., :-1]
-            sums.numerator[..., i : i + 1, :] = xp.where(mine[..., None], new, old)
+            at = slice(i - first, i - first + 1)
+            mine = lost[..., at]
+            sums.denominator[..., at] = xp.where(mine, state.total[..., -1], sums.denominator[..., at])
+            sums.numerator[..., at, :] = xp.where(mine[..., None], state.total[..., :-1], sums.numerator[..., at, :])
 
 
 class _Row:

@@ -16,6 +16,7 @@ from schoenbat_theory.arrays import (
     broadcast_shapes,
     check_finite,
     device_of,
+    matmul_into,
     namespace,
     placement,
 )
@@ -104,10 +105,9 @@ class MaclaurinDraw:
 
         Raises ``TypeError`` or ``ValueError`` for a wrong dtype or shape, NaN, and features that overflow.
         """
-        columns = self._constants()
         check_tokens(x, self.dim, self.shape)
         check_finite(x=x)
-        return check_features(x, self._apply(x, columns))
+        return check_features(x, self._apply(x, merge=False))
 
     def merged(self, x: Array) -> Array:
         """Return features with the same inner products as ``phi(x)`` and all constant ones merged into one.
@@ -115,10 +115,7 @@ class MaclaurinDraw:
         (..., n, W) with W <= D. This is what attention uses; it does not scan its input or output.
         """
         check_tokens(x, self.dim, self.shape)
-        columns = self._constants()
-        if columns.shape[-1]:
-            columns = np.sqrt(np.sum(columns**2, axis=-1, keepdims=True))
-        return self._apply(x, columns)
+        return self._apply(x, merge=True)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the draw to ``path`` as .npz, without pickle and whole or not at all; see `load_draw`."""
@@ -140,48 +137,56 @@ class MaclaurinDraw:
         """Sizes of the levels, counted once: every block of tokens asks for them."""
         return _level_sizes(self.degrees)
 
-    def _constants(self) -> np.ndarray:
-        """Values of the constant features that stand behind the products, (*shape, k)."""
-        first = next(iter(self._sizes), 0)
-        columns = self.scale[..., first:]
-        if self.constant is None:
-            return columns
-        return np.concatenate([columns, np.full((*self.shape, 1), self.constant)], axis=-1)
+    def _constants(self, merge: bool) -> np.ndarray:
+        """Return the values of the constant features that stand behind the products, (*shape, k); k <= 1 if merged."""
+        columns = self.scale[..., next(iter(self._sizes), 0) :]
+        if self.constant is not None:
+            columns = np.concatenate([columns, np.full((*self.shape, 1), self.constant)], axis=-1)
+        if merge and columns.shape[-1]:
+            columns = np.sqrt(np.sum(columns**2, axis=-1, keepdims=True))
+        return columns
 
     @np.errstate(all="ignore")  # an overflow is found in the result
-    def _apply(self, x: Array, columns: np.ndarray) -> Array:
-        xp = namespace(x)
-        levels = self._levels(x)
-        first = levels[0][0].shape[-1] if levels else 0
-        last = first + columns.shape[-1]
-        lead = broadcast_shapes(draw=self.shape, x=tuple(x.shape[:-2]))
+    def _apply(self, x: Array, *, merge: bool) -> Array:
+        """Return the features, (..., n, width): as rows in memory, of which each factor multiplies the first in place.
+
+        All factors come from one product. Those of the highest level stand first, those of level 1 last, where the
+        features begin.
+        """
+        xp, sizes = namespace(x), self._sizes
+        signs, offsets, constants = self._factors(x, merge)
+        height, first = sum(sizes), next(iter(sizes), 0)
+        last = first + constants.shape[-2]
         width = last + (self.dim if self.linear is not None else 0)
-        out = xp.empty((*lead, x.shape[-2], width), dtype=x.dtype, device=device_of(x))
-        for i, (signs, offset) in enumerate(levels):
-            factor = x @ signs  # (..., n, c_l)
+        lead = broadcast_shapes(draw=self.shape, x=tuple(x.shape[:-2]))
+        rows = xp.empty((*lead, height - first + width, x.shape[-2]), dtype=x.dtype, device=device_of(x))
+        tokens = xp.matrix_transpose(x)
+        matmul_into(rows[..., :height, :], signs, tokens)
+        features, start = rows[..., height - first :, :], height
+        for size, offset in zip(sizes, offsets, strict=True):
+            start -= size
+            factor = rows[..., start : start + size, :]
             if offset is not None:
                 factor += offset
-            if i == 0:
-                out[..., :first] = factor
-            else:
-                out[..., : signs.shape[-1]] *= factor
+            if start < height - first:
+                features[..., :size, :] *= factor
         if last > first:
-            out[..., first:last] = asarray_like(columns[..., None, :], x)
+            features[..., first:last, :] = constants
         if self.linear is not None:
-            out[..., last:] = self.linear * x
-        return out
+            features[..., last:, :] = self.linear * tokens
+        return xp.matrix_transpose(features)
 
-    def _levels(self, x: Array) -> list[tuple[Array, Array | None]]:
-        """Return per level the matrix (*shape, d, c_l) and, where ``shape`` leaves gaps, an offset; kept per device."""
-        key = placement(x)
+    def _factors(self, x: Array, merge: bool) -> tuple[Array, list[Array | None], Array]:
+        """Return the signs of all levels (*shape, sum c_l, d), the highest first, offsets, and constants; kept per device."""
+        key = placement(x), merge
         if key not in self._on_device:
-            self._on_device[key] = [
-                (
-                    asarray_like(np.swapaxes(matrix, -1, -2), x),
-                    None if offset is None else asarray_like(offset[..., None, :], x),
-                )
-                for matrix, offset in self._host_levels()
-            ]
+            matrices, offsets = zip(*self._host_levels(), strict=True) if self._sizes else ((), ())
+            none = np.empty((*self.shape, 0, self.dim))
+            self._on_device[key] = (
+                asarray_like(np.concatenate([*matrices[::-1], none], axis=-2), x),
+                [None if one is None else asarray_like(one[..., None], x) for one in offsets],
+                asarray_like(self._constants(merge)[..., None], x),
+            )
         return self._on_device[key]
 
     def _host_levels(self) -> list[tuple[np.ndarray, np.ndarray | None]]:

@@ -16,6 +16,7 @@ from schoenbat_theory.arrays import (
     all_finite,
     asarray_like,
     check_finite,
+    device_of,
     namespace,
     placement,
 )
@@ -113,10 +114,10 @@ class PositiveDraw:
         check_tokens(x, self.dim, self.shape)
         check_finite(x=x)
         logs, half = self._logs(x)
-        logs -= half[..., None]
+        logs -= half[..., None, :]
         if not all_finite(logs):
             raise ValueError(f"x: finite, but logarithms of features overflow {x.dtype}; scale x down or use float64")
-        return logs
+        return namespace(x).matrix_transpose(logs)
 
     @np.errstate(all="ignore")
     def scaled(self, x: Array) -> tuple[Array, Array]:
@@ -128,9 +129,9 @@ class PositiveDraw:
         """
         xp = check_tokens(x, self.dim, self.shape)
         logs, half = self._logs(x)
-        top = xp.max(logs, axis=-1)
-        logs -= top[..., None]
-        return xp.exp(logs), top - half
+        top = xp.max(logs, axis=-2)
+        logs -= top[..., None, :]
+        return xp.matrix_transpose(xp.exp(logs)), top - half
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the draw to ``path`` as .npz, without pickle and whole or not at all; see `load_draw`."""
@@ -144,24 +145,27 @@ class PositiveDraw:
         )
 
     def _logs(self, x: Array) -> tuple[Array, Array]:
-        """Return the logarithms without their part -|x|^2/2, (..., n, D), and |x|^2/2, (..., n)."""
+        """Return the logarithms without their part -|x|^2/2, (..., D, n), and |x|^2/2, (..., n)."""
         xp = namespace(x)
         matrix, offset = self._matrix(x)
-        logs = x @ matrix
+        logs = matrix @ xp.matrix_transpose(x)
         if self.hyperbolic:
-            logs = xp.concat([logs, -logs], axis=-1)
-        logs += offset
-        return logs, xp.sum(x * x, axis=-1) / 2
+            along = logs
+            *lead, m, n = along.shape
+            logs = xp.empty((*lead, 2 * m, n), dtype=x.dtype, device=device_of(x))
+            logs[..., :m, :], logs[..., m:, :] = along + offset, offset - along
+        else:
+            logs += offset
+        return logs, xp.vecdot(x, x) / 2
 
     def _matrix(self, x: Array) -> tuple[Array, Array]:
-        """Return sqrt(1-4A) w as (*shape, d, m), and what does not depend on x as (*shape, 1, D); kept per device."""
+        """Return sqrt(1-4A) w, (*shape, m, d), and what does not depend on x, (*shape, m, 1); kept per device."""
         key = placement(x)
         if key not in self._on_device:
             offset = self.tilt * np.sum(self.weights**2, axis=-1)
             offset += self.dim / 4 * math.log1p(-4 * self.tilt) - math.log(self.n_features) / 2
-            offset = np.concatenate([offset] * (1 + self.hyperbolic), axis=-1)
-            matrix = math.sqrt(1 - 4 * self.tilt) * np.swapaxes(self.weights, -1, -2)
-            self._on_device[key] = asarray_like(matrix, x), asarray_like(offset[..., None, :], x)
+            matrix = math.sqrt(1 - 4 * self.tilt) * self.weights
+            self._on_device[key] = asarray_like(matrix, x), asarray_like(offset[..., None], x)
         return self._on_device[key]
 
 

@@ -13,6 +13,7 @@ from schoenbat_theory.arrays import (
     Array,
     asarray_like,
     check_finite,
+    device_of,
     namespace,
     placement,
 )
@@ -94,11 +95,13 @@ class FourierDraw:
         an angle beyond the dtype becomes NaN, and |x|^2/2 beyond it makes the scale infinite.
         """
         xp = check_tokens(x, self.dim, self.shape)
-        angles = x @ self._matrix(x)
-        features = xp.concat([xp.cos(angles), xp.sin(angles)], axis=-1)
-        half = xp.sum(x * x, axis=-1) / 2 if self.kernel == "exp" else xp.zeros_like(x[..., 0])
-        log_scale = half - math.log(self.n_features / 2) / 2
-        return features, xp.broadcast_to(log_scale, features.shape[:-1])
+        angles = self._matrix(x) @ xp.matrix_transpose(x)
+        *lead, m, n = angles.shape
+        features = xp.empty((*lead, 2 * m, n), dtype=x.dtype, device=device_of(x))
+        features[..., :m, :], features[..., m:, :] = xp.cos(angles), xp.sin(angles)
+        half = xp.vecdot(x, x) / 2 if self.kernel == "exp" else xp.zeros_like(x[..., 0])
+        log_scale = half - math.log(m) / 2
+        return xp.matrix_transpose(features), xp.broadcast_to(log_scale, (*lead, n))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the draw to ``path`` as .npz, without pickle and whole or not at all; see `load_draw`."""
@@ -106,10 +109,10 @@ class FourierDraw:
         write_npz(path, weights=self.weights, **{name: np.array(value) for name, value in text.items()})
 
     def _matrix(self, x: Array) -> Array:
-        """Return the vectors as (*shape, d, m), kept per device."""
+        """Return the vectors, (*shape, m, d), kept per device."""
         key = placement(x)
         if key not in self._on_device:
-            self._on_device[key] = asarray_like(np.swapaxes(self.weights, -1, -2), x)
+            self._on_device[key] = asarray_like(self.weights, x)
         return self._on_device[key]
 
 

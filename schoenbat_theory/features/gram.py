@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from schoenbat_theory.arrays import Array, all_finite, eps, namespace
+from schoenbat_theory.arrays import Array, all_finite, asarray_like, eps, namespace
 
 __all__ = ["centred_gram", "gaussian_rounding", "inverse_roots"]
 
@@ -12,9 +12,10 @@ __all__ = ["centred_gram", "gaussian_rounding", "inverse_roots"]
 def centred_gram(x: Array, y: Array) -> Array:
     """Return exp(-|x_i - y_j|^2 / 2), (..., n, m), for rows that lie around the origin; nothing is checked."""
     xp = namespace(x)
-    lengths = xp.sum(x * x, axis=-1)[..., :, None] + xp.sum(y * y, axis=-1)[..., None, :]
-    squares = lengths - 2 * (x @ xp.matrix_transpose(y))
-    return xp.exp(xp.maximum(squares, xp.zeros_like(squares)) / -2)
+    exponent = x @ xp.matrix_transpose(y)
+    exponent -= (xp.vecdot(x, x) / 2)[..., :, None]
+    exponent -= (xp.vecdot(y, y) / 2)[..., None, :]
+    return xp.exp(xp.minimum(exponent, asarray_like(0.0, exponent)))
 
 
 def gaussian_rounding(y: Array, name: str) -> Array:

@@ -20,6 +20,7 @@ from schoenbat_theory.arrays import (
 )
 from schoenbat_theory.features.inputs import check_features, check_stored, check_tokens
 from schoenbat_theory.features.sketch_draw import SketchDraw, read_sketch, sketch
+from schoenbat_theory.features.sketch_levels import picked_rows
 from schoenbat_theory.features.sketch_moments import Weights
 from schoenbat_theory.files import read_npz, write_npz
 
@@ -156,19 +157,31 @@ class JoinedDraw:
 
     @np.errstate(all="ignore")  # an overflow is found in the result
     def _apply(self, x: Array, constants: np.ndarray) -> Array:
-        xp = namespace(x)
-        lead = (*broadcast_shapes(draw=self.shape, x=tuple(x.shape[:-2])), x.shape[-2])
-        columns = [factor * part.merged(x) for factor, part in zip(self.factors, self.parts, strict=True)]
-        if self.picks is not None:
-            columns.append(xp.full((*lead, 1), self.filler, dtype=x.dtype, device=device_of(x)))
-            wide = xp.concat(columns, axis=-1)
-            picks = asarray_like(self.picks[..., None, :], x, dtype=xp.int64)
-            columns = [xp.take_along_axis(wide, xp.broadcast_to(picks, (*lead, picks.shape[-1])), axis=-1)]
-        constant = asarray_like(constants[..., None, :], x)
-        columns.append(xp.broadcast_to(constant, (*lead, constants.shape[-1])))
+        xp, n, first = namespace(x), x.shape[-2], self._width
+        lead, last = broadcast_shapes(draw=self.shape, x=tuple(x.shape[:-2])), first + constants.shape[-1]
+
+        def empty(rows: int) -> Array:  # features as rows of memory
+            return xp.empty((*lead, rows, n), dtype=x.dtype, device=device_of(x))
+
+        out = empty(last + (self.dim if self.linear is not None else 0))
+        if self.picks is None:
+            self._fill(out, x)
+        else:
+            wide = empty(1 + sum(part.n_features for part in self.parts))
+            wide[..., self._fill(wide, x) :, :] = self.filler
+            out[..., :first, :] = picked_rows(wide, self.picks)
+        out[..., first:last, :] = asarray_like(constants[..., None], x)
         if self.linear is not None:
-            columns.append(xp.broadcast_to(self.linear * x, (*lead, self.dim)))
-        return xp.concat(columns, axis=-1)
+            out[..., last:, :] = self.linear * xp.matrix_transpose(x)
+        return xp.matrix_transpose(out)
+
+    def _fill(self, out: Array, x: Array) -> int:
+        """Write the features of the parts into the first rows of ``out`` (..., rows, n) and return how many there are."""
+        stop = 0
+        for factor, part in zip(self.factors, self.parts, strict=True):
+            start, stop = stop, stop + part.n_features
+            out[..., start:stop, :] = factor * part.rows(x)
+        return stop
 
 
 def read_joined(path: str | os.PathLike[str]) -> JoinedDraw:

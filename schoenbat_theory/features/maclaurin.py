@@ -22,6 +22,7 @@ import numpy as np
 
 from schoenbat_theory.arrays import Array, as_generator, asarray_like, check_finite, namespace, require_int, to_host
 from schoenbat_theory.degrees import FixedDegrees, GeometricDegrees, get_degrees
+from schoenbat_theory.features import replicates
 from schoenbat_theory.features.draw import MaclaurinDraw
 from schoenbat_theory.features.inputs import check_norms, check_vectors, leading_axes, too_large
 from schoenbat_theory.features.joined import JoinedDraw
@@ -73,7 +74,7 @@ class RandomMaclaurin:
         set_field(self, "degrees", get_degrees(degrees, n_features))
         set_field(self, "weights", get_weights(weights).name)
         self._check_weights()
-        self._n_random(1 + n_features % 2)  # of all lengths d, one that leaves H0/1 an even number for pairs
+        self.n_random(1 + n_features % 2)  # of all lengths d, one that leaves H0/1 an even number for pairs
 
     def draw(self, dim: int, rng: Any = None, *, shape: tuple[int, ...] = ()) -> MaclaurinDraw | JoinedDraw:
         """Draw one feature map for vectors of length ``dim``, or independent ones for leading axes ``shape``.
@@ -88,7 +89,7 @@ class RandomMaclaurin:
         dim = require_int("dim", dim, 1)
         shape = leading_axes(shape)
         rng = as_generator(rng)
-        n_random, exact = self._n_random(dim), self.degrees.exact_below
+        n_random, exact = self.n_random(dim), self.degrees.exact_below
         degrees = self._sample(n_random, rng, shape)
         n_max = int(degrees.max(initial=0))
         with np.errstate(divide="ignore", invalid="ignore"):  # degrees that cannot occur have count 0
@@ -118,7 +119,7 @@ class RandomMaclaurin:
         raised: for "inv" it is so for signs, x = e_1 and y = e_2.
         """
         t = self._inner(x, y)
-        n_random = self._n_random(x.shape[-1])
+        n_random = self.n_random(x.shape[-1])
         if n_random and self.degrees.max_degree is None:
             check_norms(x, y, self.kernel.radius, self.kernel.name)
         t = to_host(self.kernel.clip(t, x.shape[-1])).astype(np.float64)
@@ -167,22 +168,21 @@ class RandomMaclaurin:
         >>> RandomMaclaurin("exp", 4).estimates(np.ones(2) / 2, np.ones(2) / 2, rng=0, size=3).shape
         (3,)
         """
-        xp, rng = check_vectors(x=x, y=y), as_generator(rng)
-        size = require_int("size", size, 1)
-        n_random = self._n_random(x.shape[-1])
-        if isinstance(self.degrees, FixedDegrees) or n_random == 0 or self._family.complex:
-            phi = self.draw(x.shape[-1], rng, shape=(size, *([1] * (max(x.ndim, y.ndim) - 1))))
-            return xp.sum(phi(x[..., None, :]) * phi(y[..., None, :]), axis=-1)[..., 0]
-        wide = RandomMaclaurin(self.kernel, self.n_features + n_random * (size - 1), self.degrees, self.weights)
-        phi = wide.draw(x.shape[-1], rng)
-        phi_x, phi_y = (xp.reshape(phi(xp.reshape(w, (-1, phi.dim))), (*w.shape[:-1], -1)) for w in (x, y))
-        products = phi_x * phi_y  # (..., D)
-        # A draw sorts its features by degree. In random order they are independent again.
-        order = asarray_like(rng.permutation(n_random * size), x, dtype=xp.int64)
-        random = xp.take(products[..., : n_random * size], order, axis=-1) * size
-        groups = xp.sum(xp.reshape(random, (*products.shape[:-1], size, n_random)), axis=-1)
-        exact = xp.sum(products[..., n_random * size :], axis=-1)
-        return xp.moveaxis(groups + exact[..., None], -1, 0)
+        return replicates.estimates(self, x, y, as_generator(rng), require_int("size", size, 1))
+
+    def features(self, x: Array, *, rng: Any, size: int) -> Array:
+        r"""Return ``size`` independent random features at ``x`` (..., d), each as if it were alone, (size, ...).
+
+            phi_r(x) = sqrt(a_N / q_N) prod_{i <= N} <w_i, x>,    q_n the probability of degree n
+
+        All of ``x`` share a draw, so that products phi_r(x_i) phi_r(x_j) are replicates of the random part of the estimate,
+        for all pairs at once: outer products. Raises ``ValueError`` where features are not independent (complex weights)
+        or their degrees are not random.
+
+        >>> RandomMaclaurin("exp", 1).features(np.ones((5, 2)) / 2, rng=0, size=3).shape
+        (3, 5)
+        """
+        return replicates.features(self, x, as_generator(rng), require_int("size", size, 1))
 
     @property
     def _family(self) -> Weights:
@@ -202,7 +202,8 @@ class RandomMaclaurin:
                 f"found {counts}"
             )
 
-    def _n_random(self, dim: int) -> int:
+    def n_random(self, dim: int) -> int:
+        """Return how many of the features are random for vectors of length ``dim``; ``ValueError`` where exact ones do not fit."""
         exact = (0, 1, 1 + dim)[self.degrees.exact_below]
         if self.n_features < exact:
             raise ValueError(
@@ -235,7 +236,7 @@ class RandomMaclaurin:
             return asarray_like(self._counted(self.degrees.counts, dim, a, product, s), like)
         # Complex: the mean of the covariances made of C and of P, at half as many rows, is their sum at as many.
         t, u = (to_host(self.kernel.clip(one, dim)).astype(np.float64) for one in (t, u))
-        parts = [self.degrees.covariance(self.kernel, t, u, m, self._n_random(dim)) for m in moments]
+        parts = [self.degrees.covariance(self.kernel, t, u, m, self.n_random(dim)) for m in moments]
         return asarray_like(sum(parts), like)
 
     def _counted(self, counts: Sequence[int], dim: int, a: np.ndarray, u: np.ndarray, s: np.ndarray) -> np.ndarray:

@@ -32,6 +32,7 @@ from schoenbat_theory.features.registry import Unfitted, feature_map
 from schoenbat_theory.features.remainder import Remainder
 from schoenbat_theory.features.weights import normalised, open_keys
 from schoenbat_theory.kernels import DotProductKernel, get_kernel
+from schoenbat_theory.threads import each
 
 __all__ = ["OptimizedMaclaurin", "sample_size"]
 
@@ -93,7 +94,7 @@ class OptimizedMaclaurin:
         heads = [np.broadcast_to(to_host(one).astype(np.float64), (*lead, *one.shape[-2:])) for one in (q, k)]
         if values is not None:
             heads.append(open_values("values", values, k, weights))
-        made = [self._fit(*(one[head] for one in (weights, *heads))) for head in np.ndindex(lead)]
+        made = each(lambda head: self._fit(*(one[head] for one in (weights, *heads))), np.ndindex(lead), weights)
         return _together(self.kernel, lead, made, q.shape[-1])
 
     @np.errstate(all="ignore")  # what is not finite is not trusted

@@ -145,7 +145,7 @@ _STORED = ("factors", "cuts", "clip", "spread")
 def clip_rows(x: Array, clip: np.ndarray, spread: np.ndarray) -> Array:
     """Return rows of ``x`` (..., n, d) times min(1, clip / size), size^2 = sum_i x_i^2 spread_i; leading axes broadcast."""
     xp = namespace(x)
-    size = xp.sqrt(xp.sum(x * x * asarray_like(spread[..., None, :], x), axis=-1, keepdims=True))
+    size = xp.sqrt((x * x) @ asarray_like(spread[..., None], x))
     limit = asarray_like(clip[..., None, None], x)
     return x * (limit / xp.maximum(size, limit))
 

@@ -26,11 +26,13 @@ from schoenbat_theory.arrays import (
 from schoenbat_theory.features.frame import Frame, balanced_basis
 from schoenbat_theory.features.inputs import too_large
 from schoenbat_theory.features.sample import evenly_spaced
+from schoenbat_theory.features.tokens import Tokens
 from schoenbat_theory.features.weights import hide, normalised, open_keys, top_off
 
-__all__ = ["SHARES", "Recentred", "balance", "recenter", "sample_sizes", "shifts"]
+__all__ = ["SHARES", "Recentred", "balance", "recenter", "sample_sizes", "shifts", "shifts_of"]
 
 SHARES = (1.0, 0.75, 0.5, 0.25, 0.0)  # of the mean query; the first of those that are predicted alike
+SMALL = 1.0  # logits up to this need no trial
 
 
 class Recentred(NamedTuple):
@@ -112,22 +114,28 @@ def shifts(q: Array, k: Array, log_weights: Array) -> tuple[Array, Array, Array]
 
     over min(n, d) queries and min(m, 16 d) keys, evenly spaced, masked keys among them. That is the mean squared error of
     the output, up to a factor, where values are independent of the keys and of each other with one variance; values are not
-    looked at. A share decides how good an approximation is, never what is exact. n d + 2 m d multiply-adds, and at most
-    m d^2 to choose, with 20 more for every pair.
+    looked at. Where no logit among them is beyond 1, s = 1 without a trial: too little is left then for another share to
+    matter. A share decides how good an approximation is, never what is exact. n d + 2 m d multiply-adds, and at most
+    m d^2 to choose, with 32 more for every pair.
 
     >>> c, m, w = shifts(np.ones((2, 1)), np.array([[0.0], [2.0]]), np.zeros(2))
     >>> c, m.round(4), w
     (array([1.]), array([1.7616]), array([-2.,  0.]))
     """
-    xp, given, n = namespace(q), top_off(log_weights), max(q.shape[-2], 1)
+    return shifts_of(Tokens(q), Tokens(k), log_weights)
+
+
+def shifts_of(q: Tokens, k: Tokens, log_weights: Array) -> tuple[Array, Array, Array]:
+    """Return `shifts` of tokens that need not be formed."""
+    xp, given, n = namespace(q.x), top_off(log_weights), q.x.shape[-2]
     # Divided first, as a sum of finite rows may overflow; as a product ten times faster than as a sum.
-    mean = (xp.full((1, q.shape[-2]), 1 / n, dtype=q.dtype, device=device_of(q)) @ q)[..., 0, :]
+    mean = q.total(xp.full((n,), 1 / max(n, 1), dtype=q.x.dtype, device=device_of(q.x)))
     c = _share(q, k, given, mean)[..., None] * mean
-    tilt = (k @ c[..., None])[..., 0]
+    tilt = k.along(c)
     if not all_finite(tilt):
-        raise too_large("q, k", q)
+        raise too_large("q, k", q.x)
     log_weights = top_off(given + tilt)
-    return c, (normalised(log_weights)[..., None, :] @ k)[..., 0, :], log_weights
+    return c, k.total(normalised(log_weights)), log_weights
 
 
 def sample_sizes(n: int, m: int, d: int) -> tuple[int, int]:
@@ -139,16 +147,20 @@ def sample_sizes(n: int, m: int, d: int) -> tuple[int, int]:
     return min(n, d), min(m, 16 * d)
 
 
-def _share(q: Array, k: Array, given: Array, mean: Array) -> Array:
+def _share(q: Tokens, k: Tokens, given: Array, mean: Array) -> Array:
     """Return the share (...,) of the mean query with the least predicted error; 1 where there is nothing to tell them by."""
-    xp, sizes = namespace(q), sample_sizes(q.shape[-2], *k.shape[-2:])
+    xp, sizes = namespace(mean), sample_sizes(q.x.shape[-2], *k.x.shape[-2:])
     rows, columns = (
-        asarray_like(evenly_spaced(count, x.shape[-2]), q, dtype=xp.int64)
-        for count, x in zip(sizes, (q, k), strict=True)
+        asarray_like(evenly_spaced(count, some.x.shape[-2]), mean, dtype=xp.int64)
+        for count, some in zip(sizes, (q, k), strict=True)
     )
-    q, k, given = xp.take(q, rows, axis=-2), xp.take(k, columns, axis=-2), xp.take(given, columns, axis=-1)
-    t, tilt = q @ xp.matrix_transpose(k), (k @ mean[..., None])[..., 0]
-    exact = normalised(given[..., None, :] + t)
+    keys, given = k.take(columns), xp.take(given, columns, axis=-1)
+    t = q.take(rows) @ xp.matrix_transpose(keys)
+    ones = xp.ones(t.shape[:-2], dtype=t.dtype, device=device_of(t))
+    tell = xp.any(~(xp.abs(t) <= SMALL), axis=(-2, -1))  # NaN may tell
+    if not bool(xp.any(tell)):
+        return ones
+    tilt, exact = (keys @ mean[..., None])[..., 0], normalised(given[..., None, :] + t)
     errors = []
     for share in SHARES:
         weights = normalised(given + share * tilt)
@@ -158,8 +170,9 @@ def _share(q: Array, k: Array, given: Array, mean: Array) -> Array:
         left -= exact
         errors.append(xp.sum(xp.vecdot(left, left), axis=-1))
     found = xp.stack(errors, axis=-1)
-    best = xp.argmin(found, axis=-1, keepdims=True) == xp.arange(len(SHARES), device=device_of(q))
-    return xp.sum(xp.where(best, asarray_like(SHARES, q), xp.zeros_like(found)), axis=-1)
+    best = xp.argmin(found, axis=-1, keepdims=True) == xp.arange(len(SHARES), device=device_of(mean))
+    best = xp.sum(xp.where(best, asarray_like(SHARES, mean), xp.zeros_like(found)), axis=-1)
+    return xp.where(tell, best, ones)
 
 
 def _finite(x: Array, y: Array) -> tuple[Array, Array]:

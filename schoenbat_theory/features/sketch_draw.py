@@ -138,7 +138,8 @@ class SketchDraw:
         """Multiply-adds spent on the features of one row, as executed.
 
         A product, a sum, or a product with a sum counts one; so a complex product counts 4, and a real FFT of length D
-        2 D log2(D), as if of radix 2. Selections and zeros of the padding are moved, not computed.
+        2 D log2(D), as if of radix 2. Selections and zeros of the padding are moved, not computed. Hadamard transforms are
+        counted as `hadamard` does them, though short ones take less time as one dense product, and are.
         """
         levels = sum(level.multiply_adds for level in self._levels())
         joints, width = max(self.degree - 1, 0), self.n_features
@@ -154,12 +155,33 @@ class SketchDraw:
         """
         check_tokens(x, self.dim, self.shape)
         check_finite(x=x)
-        return check_features(x, self._apply(x))
+        return check_features(x, self.merged(x))
 
     def merged(self, x: Array) -> Array:
-        """Return the same features without a scan of input or output, as attention uses them."""
+        """Return the same features without a scan of input or output, as attention uses them: each one row of memory."""
         check_tokens(x, self.dim, self.shape)
-        return self._apply(x)
+        return namespace(x).matrix_transpose(self.rows(x))
+
+    @np.errstate(all="ignore")  # an overflow is found in the result
+    def rows(self, x: Array) -> Array:
+        """Return the features as rows, (..., D, n), nothing checked."""
+        xp = namespace(x)
+        kind = LEVELS[self.weights.structure]
+        levels = (kind.apply(x, *arrays) for arrays in self._prepared(x))
+        if self.degree == 0:
+            lead = broadcast_shapes(draw=self.shape, x=tuple(x.shape[:-2]))
+            out = xp.zeros((*lead, self.n_features, x.shape[-2]), dtype=x.dtype, device=device_of(x))
+            out[..., : self.weights.rows(self.n_features), :] = 1 / math.sqrt(self.weights.rows(self.n_features))
+            return out
+        if self.weights.structure == "tensorsketch" and self.degree > 1:
+            return convolved(levels, self.n_features)
+        out = next(levels)
+        for level in levels:
+            if self.weights.complex:
+                out = complex_product(out, level)
+            else:
+                out *= level
+        return out
 
     def complex(self, x: Array) -> Array:
         """Return the R complex features behind phi(x), (..., n, R): <x, y>^p = E sum_j phi_j(x) conj(phi_j(y)).
@@ -183,26 +205,6 @@ class SketchDraw:
             places=self.places,
             name=np.array(self.name),
         )
-
-    @np.errstate(all="ignore")  # an overflow is found in the result
-    def _apply(self, x: Array) -> Array:
-        xp = namespace(x)
-        kind = LEVELS[self.weights.structure]
-        levels = (kind.apply(x, *arrays) for arrays in self._prepared(x))
-        if self.degree == 0:
-            lead = broadcast_shapes(draw=self.shape, x=tuple(x.shape[:-2]))
-            out = xp.zeros((*lead, x.shape[-2], self.n_features), dtype=x.dtype, device=device_of(x))
-            out[..., : self.weights.rows(self.n_features)] = 1 / math.sqrt(self.weights.rows(self.n_features))
-            return out
-        if self.weights.structure == "tensorsketch" and self.degree > 1:
-            return convolved(levels, self.n_features)
-        out = next(levels)
-        for level in levels:
-            if self.weights.complex:
-                out = complex_product(out, level)
-            else:
-                out *= level
-        return out
 
     def _levels(self) -> Iterator[Any]:
         kind = LEVELS[self.weights.structure]

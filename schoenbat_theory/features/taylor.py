@@ -19,10 +19,9 @@ import numpy as np
 from schoenbat_theory.arrays import (
     Array,
     all_finite,
-    asarray_like,
     broadcast_shapes,
     check_finite,
-    namespace,
+    device_of,
     require_int,
 )
 from schoenbat_theory.features.inputs import check_features, check_stored, check_tokens, check_vectors, leading_axes
@@ -142,26 +141,39 @@ class TaylorDraw:
 
     @property
     def multiply_adds(self) -> int:
-        """Multiply-adds of the features of one row: d factors of degree 1, and two for each product x_i x_j."""
+        """Multiply-adds of the features of one row: d factors of degree 1, and two at most for each product x_i x_j."""
         return (0, self.dim, self.dim + self.dim * (self.dim + 1))[len(self.coefficients) - 1]
 
-    @np.errstate(all="ignore")  # an overflow is found in the result
     def __call__(self, x: Array) -> Array:
         """Return phi(x), (..., n, D), for ``x`` (..., n, d); the draw's leading axes broadcast with those of x.
 
         Raises ``TypeError`` or ``ValueError`` for a wrong dtype or shape, NaN, and products that overflow.
         """
-        xp = check_tokens(x, self.dim, self.shape)
+        check_tokens(x, self.dim, self.shape)
         check_finite(x=x)
-        lead = broadcast_shapes(draw=self.shape, x=tuple(x.shape[:-2]))
+        return check_features(x, self.merged(x))
+
+    @np.errstate(all="ignore")  # an overflow is found in the result
+    def merged(self, x: Array) -> Array:
+        """Return the same features without a scan of input or output, as attention uses them: each one row of memory."""
+        xp, d = check_tokens(x, self.dim, self.shape), self.dim
+        *own, n, _ = x.shape
+        out = xp.empty((*own, self.n_features, n), dtype=x.dtype, device=device_of(x))
         roots = [math.sqrt(a) for a in self.coefficients]
-        columns = [xp.full_like(x[..., :1], roots[0])]
+        out[..., 0, :] = roots[0]
         if len(roots) > 1:
-            columns.append(roots[1] * x)
+            rows = xp.empty((*own, d, n), dtype=x.dtype, device=device_of(x))
+            rows[...] = xp.matrix_transpose(x)
+            out[..., 1 : 1 + d, :] = roots[1] * rows
         if len(roots) > 2:
-            columns.append(self._products(x, roots[2]))
-        out = check_features(x, xp.concat(columns, axis=-1))
-        return xp.broadcast_to(out, (*lead, *out.shape[-2:])) if lead != tuple(x.shape[:-2]) else out
+            once, twice, start = roots[2] * rows, math.sqrt(2) * roots[2] * rows, 1 + d
+            for i in range(d):
+                row = rows[..., i : i + 1, :]
+                out[..., start, :] = (row * once[..., i : i + 1, :])[..., 0, :]
+                out[..., start + 1 : start + d - i, :] = row * twice[..., i + 1 :, :]
+                start += d - i
+        lead = broadcast_shapes(draw=self.shape, x=tuple(own))
+        return xp.matrix_transpose(xp.broadcast_to(out, (*lead, *out.shape[-2:])))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the draw to ``path`` as .npz, without pickle and whole or not at all; see `load_draw`."""
@@ -174,12 +186,6 @@ class TaylorDraw:
             radius=np.array(float(self.radius)),
             name=np.array(self.name),
         )
-
-    def _products(self, x: Array, root: float) -> Array:
-        """Return root x_i^2 and sqrt(2) root x_i x_j, i < j, row after row of the upper triangle."""
-        xp, (i, j) = namespace(x), np.triu_indices(self.dim)
-        left, right = (xp.take(x, asarray_like(index, x, dtype=xp.int64), axis=-1) for index in (i, j))
-        return left * right * asarray_like(np.where(i == j, root, math.sqrt(2) * root), x)
 
 
 def read_taylor(path: str | os.PathLike[str]) -> TaylorDraw:
