@@ -9,6 +9,7 @@ import pytest
 import scipy.special
 import scipy.stats
 
+from schoenbat_theory import confidence
 from schoenbat_theory.confidence import (
     asymptotic_interval,
     betting_interval,
@@ -219,3 +220,13 @@ def test_looks_double_up_to_the_last():
     assert looks(4, 20) == [4, 8, 16]
     assert looks(4, 16) == [4, 8, 16]
     assert looks(4, 3) == [4]
+
+
+def test_catoni_of_many_columns_is_that_of_each_with_its_own_variance(rng):
+    values, variance = rng.normal(size=(256, 3, 50)), np.linspace(0.5, 2.0, 150).reshape(3, 50)
+    assert values.size > 2 * confidence.BLOCK
+    found = catoni_interval(values, variance, 0.01)
+    for i, j in np.ndindex(3, 50):
+        alone = catoni_interval(values[:, i, j], variance[i, j], 0.01)
+        # Both ends are found to four units in the last place, and sums of 256 numbers may be taken in another order.
+        assert np.allclose([side[i, j] for side in found], alone, rtol=0, atol=2.0**-40)

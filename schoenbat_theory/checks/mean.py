@@ -28,7 +28,7 @@ def check_mean(
 ) -> Evidence:
     """Decide whether the mean of a random array equals ``target`` up to ``margin``.
 
-    ``sample``     (rng, size) -> (size, ...) independent replicates
+    ``sample``     (rng, size) -> (size, ...) independent replicates; `OuterProducts` and `SignProducts` form none of them
     ``target``     (...) what their mean should be;  ``margin``  absolute, > 0, broadcast with it
     ``variance``   of one replicate, (...) or a number, an upper bound will do: Catoni's interval
     ``bounds``     (low, high) that no replicate leaves: betting, and empirical Bernstein for more than 64

@@ -48,8 +48,9 @@ class MeanSequence(Protocol):
     name: str
     guaranteed: bool
 
-    def watch(self, drawn: np.ndarray) -> None:
-        """Take in replicates (size, ...), each once."""
+    @property
+    def watch(self) -> Callable[[np.ndarray], None] | None:
+        """Take in replicates (size, ...), each once; ``None`` where batch means are enough."""
 
     def interval(self, n: int, means: np.ndarray, square: np.ndarray) -> Limits:
         """Return limits from batch means (BATCHES, ...) of n draws and the mean square about the target (...)."""
@@ -75,15 +76,13 @@ class KnownVariance:
 
     name = "Catoni, known variance"
     guaranteed = True
+    watch = None
 
     def __init__(self, target: np.ndarray, variance: Any, alpha: float) -> None:
         self.variance = of_shape("variance", variance, target.shape)
         known = np.isfinite(self.variance).all() and (self.variance >= 0).all()
         require(known, "variance", "finite, >= 0", variance)
         self.target, self.alpha = target, alpha
-
-    def watch(self, drawn: np.ndarray) -> None:
-        """Batch means are enough."""
 
     def interval(self, n: int, means: np.ndarray, square: np.ndarray) -> Limits:
         """Return limits as `MeanSequence` says; ``ValueError`` where replicates vary although the variance is 0."""
@@ -150,12 +149,10 @@ class Asymptotic:
 
     name = "asymptotic (Student's t of batch means)"
     guaranteed = False
+    watch = None
 
     def __init__(self, target: np.ndarray, alpha: float) -> None:
         self.target, self.alpha = target, alpha
-
-    def watch(self, drawn: np.ndarray) -> None:
-        """Batch means are enough."""
 
     def interval(self, n: int, means: np.ndarray, square: np.ndarray) -> Limits:
         """Return limits as `MeanSequence` says."""
