@@ -10,7 +10,7 @@ from schoenbat_theory.markup import short, span
 from schoenbat_theory.propositions import Evidence
 from schoenbat_theory.results import Outcome, Report
 from schoenbat_theory.systems import SYSTEMS, Picture, Sentence, System
-from schoenbat_theory.timings import Timing, Timings, installed_timings, notes_of, since, title_of
+from schoenbat_theory.timings import Timing, Timings, figures_of, installed_timings, notes_of, since, title_of
 
 __all__ = ["Chapter", "chapters", "compare", "family", "held_by", "informed", "undrawn"]
 
@@ -61,7 +61,7 @@ def _chapter(system: System, outcomes: list[Outcome], timings: Timings) -> Chapt
         [text for sentence in system.sentences if (text := _said(sentence, outcomes))],
         {f"{system.name} {p}": (p, one) for p in system.pictures if (one := _picture(p, outcomes))},
         {_conditions(timings, scene): _compared(scene, system, timings) for scene in scenes},
-        {f"{scene} {e.name}": e for scene in scenes for e in timings.figures(scene)},
+        {f"{scene} {e.name}": e for scene in scenes for e in figures_of(timings, scene)},
     )
 
 

@@ -30,6 +30,8 @@ from schoenbat_theory.systems import SYSTEMS
 
 __all__ = ["main"]
 
+SPEED = ("attention", "causal", "long", "maps", "decoding")  # scenes of no chapter; known without loading them
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code.
@@ -121,13 +123,22 @@ def _add_bench(commands: Any) -> None:
     parser = commands.add_parser(
         "bench",
         help="time, memory and error of the systems against the length of a sequence",
-        description="Time every method of some scenes at the same lengths, with its memory and its error. All scenes take "
-        "about five minutes on two cores.",
+        description="Time every method of some scenes at the same lengths, with its memory, its error and the floor of its "
+        "work. All scenes take about half an hour on two cores; a record says how long it took.",
     )
-    scenes = ", ".join(scene for system in SYSTEMS for scene in system.scenes)
-    parser.add_argument("scenes", nargs="*", metavar="SCENE", help=f"some of {scenes}; none: all of them")
-    parser.add_argument("--quick", action="store_true", help="short sequences only: a few seconds")
-    parser.add_argument("--out", metavar="DIR", help="write systems.jsonl and figures/ there")
+    scenes = ", ".join([*(scene for system in SYSTEMS for scene in system.scenes), *SPEED])
+    parser.add_argument(
+        "scenes",
+        nargs="*",
+        metavar="SCENE",
+        help=f"some of {scenes}; none: all of them; or throughput: replicates per second of every kind of check",
+    )
+    parser.add_argument("--quick", action="store_true", help="short sequences only: under a minute")
+    parser.add_argument("--longest", type=_positive, metavar="N", help="no sequences of more than N tokens")
+    _add_seed(parser)
+    parser.add_argument(
+        "--out", metavar="DIR", help="write systems.jsonl and figures/ there, unfinished.jsonl meanwhile"
+    )
     parser.set_defaults(run=run_bench)
 
 

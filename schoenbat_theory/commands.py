@@ -13,12 +13,13 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from schoenbat_theory import power
+from schoenbat_theory import power, timings
 from schoenbat_theory.activations import load_heads
 from schoenbat_theory.cluster import connected
 from schoenbat_theory.compare.run import compare
 from schoenbat_theory.compare.stress.run import stress
 from schoenbat_theory.compare.targets import stacked
+from schoenbat_theory.files import write_whole
 from schoenbat_theory.loading import load_maps
 from schoenbat_theory.markup import encode_ascii, plain
 from schoenbat_theory.propositions import check_name
@@ -74,15 +75,38 @@ def run_power(options: argparse.Namespace) -> int:
 
 
 def run_bench(options: argparse.Namespace) -> int:
-    """Time the scenes, keeping what is timed as it comes."""
+    """Time the scenes, keeping what is timed as it comes; or checks, where these alone are asked for."""
+    if options.scenes == ["throughput"]:
+        return _run_throughput(options)
     from schoenbat_theory.benchmark import bench  # linear algebra of SciPy, which no other command needs
+    from schoenbat_theory.benchmark.thresholds import thresholds, thresholds_table
 
     with _folder(options) as out:
         unfinished = None if out is None else out / "unfinished.jsonl"  # beside the old record until it is whole
-        found = bench(options.scenes or None, quick=options.quick, progress=sys.stderr.isatty(), keep=unfinished)
+        found = bench(
+            options.scenes or None,
+            quick=options.quick,
+            longest=options.longest,
+            seed=options.seed,
+            progress=sys.stderr.isatty(),
+            keep=unfinished,
+        )
         if unfinished is not None:
-            found.save(unfinished.parent)
+            timings.save(found, unfinished.parent)
             unfinished.unlink()
+    print(timings.table(found))
+    if asked := thresholds_table(thresholds(found)):
+        print(asked)
+    return 0
+
+
+def _run_throughput(options: argparse.Namespace) -> int:
+    from schoenbat_theory.benchmark.throughput import throughput
+
+    with _folder(options) as out:
+        found = throughput(quick=options.quick, seed=options.seed)
+        if out is not None:
+            write_whole(out / "throughput.jsonl", found.lines())
     print(found.table())
     return 0
 

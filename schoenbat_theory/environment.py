@@ -9,7 +9,10 @@ from typing import Any
 
 __all__ = ["environment", "version"]
 
-PACKAGES = ("numpy", "scipy", "array-api-compat", "matplotlib", "joblib", "cupy-cuda12x", "cupy-cuda13x", "torch")
+PACKAGES = (
+    "numpy", "scipy", "array-api-compat", "matplotlib", "joblib", "cupy-cuda12x", "cupy-cuda13x", "torch",
+    "scikit-learn", "performer-pytorch", "nystrom-attention",
+)  # fmt: skip
 
 
 def version() -> str:

@@ -18,7 +18,7 @@ PACKAGE = "schoenbat_theory"
 
 # Storeys, from the ground up: a module imports from its own storey and from those below it in its wing. A module that
 # is missing here fails; so does one on a wrong storey. A package stands for all of its modules.
-GROUND = ["arrays", "files", "markup", "environment", "activations", "references"]
+GROUND = ["arrays", "files", "markup", "environment", "activations", "references", "threads"]
 MATHEMATICS = [
     ["coefficients", "series", "kernels", "scaling", "enumeration"],
     ["bounds", "degrees", "features", "ratio"],

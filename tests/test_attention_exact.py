@@ -6,7 +6,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from schoenbat_theory import KERNELS, get_kernel, kernel_attention, polynomial, to_host
+from schoenbat_theory import KERNELS, get_kernel, kernel_attention, polynomial, threads, to_host
+from schoenbat_theory.attention.exact import COLUMNS, ROWS
 
 U = 2.0**-53
 EVERY = [*KERNELS.values(), polynomial(2, 1.0)]
@@ -275,3 +276,16 @@ def test_memory_is_linear_in_the_number_of_tokens(rng):
     last = dense(q[-1:].astype(float), q.astype(float), v.astype(float), get_kernel("exp"))
     assert abs(out[-1, 0] - last[0, 0]) <= bound(q, q, v, u=2.0**-24)
     assert math.isfinite(out[0, 0])
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("n", [1, ROWS - 1, 2 * ROWS + 1])
+def test_any_number_of_cores_gives_the_same_bits(rng, causal, n, monkeypatch):
+    q, k, v = (rng.normal(size=(2, 3, size, 4)).astype(np.float32) for size in (n, COLUMNS + 7, COLUMNS + 7))
+    found = []
+    for cores in (1, 2, 5):
+        monkeypatch.setattr(threads, "CORES", cores)
+        found.append(kernel_attention(q, k, v, "exp", causal=causal))
+    assert np.array_equal(found[0], found[1])
+    assert np.array_equal(found[0], found[2])
+    assert np.array_equal(found[0][1, 2], kernel_attention(q[1, 2], k[1, 2], v[1, 2], "exp", causal=causal))

@@ -10,13 +10,16 @@ import threadpoolctl
 
 import schoenbat_theory as st
 from schoenbat_theory import timings
-from schoenbat_theory.benchmark import SCENES, Method, Scene, bench
+from schoenbat_theory.benchmark import SCENES, Method, Scene, bench, run
+from schoenbat_theory.benchmark.floor import Product, Work
 from schoenbat_theory.benchmark.problem import draw_tokens
 from schoenbat_theory.benchmark.scenes import LANDMARKS
 from schoenbat_theory.chapters import compare, held_by, informed
 from schoenbat_theory.cli import main
-from schoenbat_theory.timings import Timing, Timings, read_timings
+from schoenbat_theory.systems import SYSTEMS
+from schoenbat_theory.timings import Timing, Timings, figures_of, gain, read_timings, record, table
 
+OF_SYSTEMS = [scene for system in SYSTEMS for scene in system.scenes]
 CELL = Timing("s", "ours", False, 8, 2, 2, 4, "float32", (3.0, 1.0, 2.0, 2.0), 1_000_000, 0.1, 0.5)
 
 
@@ -28,6 +31,7 @@ def scene(*methods: Method, lengths=(4, 8), repeats=3) -> Scene:
         lambda inputs, rows, causal: (np.ones((len(rows), 2)), np.zeros((len(rows), 2))),
         methods,
         dict.fromkeys(lengths, repeats),
+        enough=0.0,
         rows=4,
     )
 
@@ -42,7 +46,7 @@ def test_a_parallel_scene_runs_a_method_untimed_before_every_timed_run():
         Method(name, lambda inputs, made, name=name: (calls.append(name), ones(inputs, made))[1]) for name in "ab"
     ]
     found = bench([dataclasses.replace(scene(*methods, lengths=(4,), repeats=2), parallel=True)]).cells
-    assert "".join(calls) == "ab" + "aabb" + "bbaa"
+    assert "".join(calls) == "aabb" + "aabb" + "bbaa"  # first memory, as NumPy and as the system tell it
     assert [len(cell.seconds) for cell in found] == [2, 2]
 
 
@@ -54,7 +58,7 @@ def test_a_parallel_scene_leaves_blas_one_thread():
     method = Method("a", lambda inputs, made: (found.append(threads()), ones(inputs, made))[1])
     for parallel in (True, False):
         bench([dataclasses.replace(scene(method, lengths=(4,), repeats=1), parallel=parallel)])
-    assert found == [{1}] * 3 + [before] * 2
+    assert found == [{1}] * 4 + [before] * 3
     assert threads() == before
 
 
@@ -78,9 +82,23 @@ def test_a_record_is_read_as_it_was_written(tmp_path):
     (tmp_path / "r.jsonl").write_text(found.lines())
     assert read_timings(tmp_path / "r.jsonl") == found
     first, *cells = map(json.loads, found.lines().splitlines())
-    assert {"date", "cpu", "commit", "seed", "tokens", "python", "packages", "blas", "cores"} <= set(
-        first["environment"]
-    )
+    assert {
+        *(
+            "date",
+            "cpu",
+            "commit",
+            "seed",
+            "quick",
+            "tokens",
+            "python",
+            "packages",
+            "blas",
+            "cores",
+            "threads",
+            "roof",
+            "elapsed_seconds",
+        )
+    } <= set(first["environment"])
     assert first["environment"]["seed"] == 5
     assert [(c["method"], c["n"], c["size"], c["causal"], c["note"]) for c in cells] == [
         *(("a", 4, None, False, ""), ("b", 4, 7, True, "n")),
@@ -102,14 +120,17 @@ def test_methods_take_turns_and_nobody_always_follows_the_same_one():
         Method(name, lambda inputs, made, name=name: (calls.append(name), ones(inputs, made))[1]) for name in "abc"
     ]
     bench([scene(*methods, lengths=(4,))])
-    assert "".join(calls) == "abc" + "abc" + "cab" + "bca"
+    assert "".join(calls) == "aabbcc" + "abc" + "cab" + "bca"
 
 
-def test_what_is_made_once_is_made_once_and_given_to_every_run():
-    made, given = [], []
-    method = Method("a", lambda inputs, x: (given.append(x), inputs["v"])[1], lambda inputs, rng: made.append(0) or 17)
+def test_what_is_made_beforehand_is_the_same_for_every_timed_run_and_made_anew_to_measure_memory():
+    given = []
+    method = Method("a", lambda inputs, x: (given.append(x), inputs["v"])[1], lambda inputs, rng: object())
     bench([scene(method, lengths=(4,))])
-    assert (len(made), given) == (1, [17] * 4)
+    first, second, *timed = given
+    assert first is not second
+    assert len(timed) == 3
+    assert all(one is first for one in timed)
 
 
 @pytest.mark.parametrize("tracing", [False, True])
@@ -222,9 +243,14 @@ def test_each_head_is_given_what_was_made_for_it():
     one = next(m for m in SCENES["pre-scaled"].methods if m.name == "random Maclaurin")
     inputs = SCENES["pre-scaled"].inputs(64, np.random.default_rng(0))
     made = one.make(inputs, np.random.default_rng(1))
-    q, k, v = (inputs[x][2] for x in "qkv")
-    alone = st.feature_attention(st.pre_scale(q), st.pre_scale(k), v, made[2])
-    assert np.array_equal(one.run(inputs, made)[2], alone)
+    of_q, of_k = (made(st.pre_scale(inputs[x]).astype(np.float64)) for x in "qk")
+    for head, found in enumerate(one.run(inputs, made)):
+        weights = of_q[head] @ of_k[head].T
+        exact = weights @ inputs["v"][head] / weights.sum(axis=1, keepdims=True)
+        # Sums of 64 tokens and 256 features, each of at most 20 factors that are sums of 32 terms; signs cancel in weights.
+        sizes = (abs(of_q[head]) @ abs(of_k[head]).T).sum(axis=1) / weights.sum(axis=1)
+        bound = 2 * (64 + 256 + 20 * 32) * np.finfo(np.float32).eps * sizes.max() * np.abs(inputs["v"]).max()
+        assert np.abs(found - exact).max() <= bound
 
 
 def test_first_order_is_far_better_than_no_information_on_pre_scaled_heads(quick):
@@ -235,27 +261,30 @@ def test_first_order_is_far_better_than_no_information_on_pre_scaled_heads(quick
 
 @pytest.fixture(scope="module")
 def quick():
-    return bench(quick=True)
+    return bench(OF_SYSTEMS, quick=True)
 
 
 def test_exact_methods_err_by_rounding_and_large_approximations_by_less_than_no_information(quick):
     for cell in quick.cells:
         if cell.size is None:  # sums of n terms, exponents below 80 from inner products of at most 64 terms
             assert cell.error < (cell.n + 68 * 80) * np.finfo(np.float32).eps
-        elif cell.size >= 128:  # 64 features may do worse than none: the dependence is weak
+        elif (
+            cell.size >= 128 and cell.method != "random Maclaurin"
+        ):  # on pre-scaled heads that is about as good as none
             assert 0 < cell.error < cell.baseline
-    assert {cell.scene for cell in quick.cells} == set(SCENES)
+    assert {cell.scene for cell in quick.cells} == set(OF_SYSTEMS)
     assert {cell.size for cell in quick.cells if cell.scene == "skyformer"} == {None, LANDMARKS}
 
 
 def test_the_same_seed_gives_the_same_errors(quick):
-    again = bench(quick=True)
-    assert [c.error for c in again.cells] == [c.error for c in quick.cells]
+    again = bench(["skyformer", "pre-scaled"], quick=True)
+    for name in again.scenes:
+        assert [c.errors for c in again.of(name)] == [c.errors for c in quick.of(name)]
     assert bench(["skyformer"], quick=True, seed=1).cells[1].error != quick.cells[1].error
 
 
 def test_figures_show_every_method_and_the_baseline(quick):
-    time, memory, error = quick.figures("skyformer")
+    time, memory, error = figures_of(quick, "skyformer")
     assert time.figure["x"] == [256, 512]
     assert list(time.figure["series"]) == list(memory.figure["series"])
     assert list(error.figure["series"]) == [
@@ -263,7 +292,7 @@ def test_figures_show_every_method_and_the_baseline(quick):
         "Nyström by Schulz iteration",
         "no information",
     ]
-    assert quick.figures("nowhere") == []
+    assert figures_of(quick, "nowhere") == []
     assert error.figure["caption"].startswith(
         "Relative Frobenius error on 64 rows, against exact answers in float64, median of 5 draws; all methods of a "
         "length have the same draws. Nyström by pseudo-inverse and Nyström by Schulz iteration: landmarks work"
@@ -271,7 +300,7 @@ def test_figures_show_every_method_and_the_baseline(quick):
 
 
 def test_captions_of_time_and_error_hold_the_notes_of_their_methods(quick):
-    time, memory, error = (one.figure["caption"] for one in quick.figures("toeplitz-product"))
+    time, memory, error = (one.figure["caption"] for one in figures_of(quick, "toeplitz-product"))
     for caption in (time, error):
         assert "FFT (SciPy): scipy.linalg.matmul_toeplitz computes in float64, the others in float32." in caption
         assert "dense product: the matrix is made beforehand, untimed." in caption
@@ -281,7 +310,7 @@ def test_captions_of_time_and_error_hold_the_notes_of_their_methods(quick):
 
 def test_an_error_of_zero_is_no_point_on_a_logarithmic_axis():
     found = bench([scene(Method("a", ones, size=1))])
-    assert found.figures("toy")[2].figure["series"] == {"no information": [1.0, 1.0]}
+    assert figures_of(found, "toy")[2].figure["series"] == {"no information": [1.0, 1.0]}
 
 
 def test_two_methods_are_compared_where_both_were_timed():
@@ -355,15 +384,15 @@ def test_the_gain_is_time_to_an_error_beside_the_fastest_exact_method_and_the_le
     finer = [cell("finer", n, 9.0, 4, 0.001) for n in (8, 16)]
     exact = [cell(name, n, n * x, None, 0.0) for name, x in (("slow", 1.0), ("fast", 0.125)) for n in (8, 16)]
     found = Timings({}, (*near, *finer, *exact))
-    assert found.gain("s") == [
+    assert gain(found, "s") == [
         "s: at n = 16 an error of 1% or less takes 1 s (fine), no error 2 s (fast), 2 times as long.",
         "s: rough is faster than every exact method from n = 8 on.",
         "s: fine is faster than every exact method from n = 16 on.",
         "s: finer is not faster than every exact method at n = 16.",
     ]
-    assert found.gain("s")[0] in found.table()
-    assert found.gain("s", 1e-4)[0].startswith("s: rough is faster")
-    assert Timings({}, tuple(exact)).gain("s") == []
+    assert gain(found, "s")[0] in table(found)
+    assert gain(found, "s", 1e-4)[0].startswith("s: rough is faster")
+    assert gain(Timings({}, tuple(exact)), "s") == []
 
 
 @pytest.mark.parametrize(("scenes", "error"), [(["sky"], ValueError), ("skyformer", TypeError), ([3], ValueError)])
@@ -385,12 +414,12 @@ def test_the_records_of_the_checkout_are_found_and_cover_every_method():
     installed = (timings.installed_timings(name) for name in ("systems", "beyond"))
     recorded = [{(c.scene, c.method) for c in found.cells if "torch" not in c.method} for found in installed]
     assert recorded[0].isdisjoint(recorded[1])
-    here = {(s.name, m.name) for s in SCENES.values() for m in s.methods if "torch" not in m.name}
+    here = {(scene, m.name) for scene in OF_SYSTEMS for m in SCENES[scene].methods if "torch" not in m.name}
     assert recorded[0] | recorded[1] == here
 
 
 def test_no_record_is_none(monkeypatch):
-    monkeypatch.setattr(timings, "RECORD", "no-such-record.jsonl")
+    monkeypatch.setattr(record, "RECORD", "no-such-record.jsonl")
     assert timings.installed_timings() is None
 
 
@@ -422,6 +451,79 @@ def test_the_command_writes_the_record_and_its_figures(tmp_path, monkeypatch, ca
     assert len(read_timings(tmp_path / "systems.jsonl").cells) == 2
 
 
+def test_the_command_passes_its_seed_and_stops_at_the_longest_length(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(SCENES, "toy", scene(Method("a", guess, drawn, size=1)))
+    for seed in ("0", "1"):
+        assert main(["bench", "toy", "--longest", "7", "--seed", seed, "--out", str(tmp_path / seed)]) == 0
+    one, other = (read_timings(tmp_path / seed / "systems.jsonl") for seed in ("0", "1"))
+    assert [cell.n for cell in (*one.cells, *other.cells)] == [4, 4]
+    assert one.cells[0].errors != other.cells[0].errors
+    assert other.environment["seed"] == 1
+    assert main(["bench", "toy", "--longest", "3"]) == 2
+    assert capsys.readouterr().err.endswith("longest: expected at least 4, found 3\n")
+
+
+def test_the_floor_of_a_method_is_timed_in_its_scene_and_not_known_where_it_does_not_say_what_it_does():
+    work = Work((Product(4, 3, 2, count=5),), bytes=64)
+    methods = (
+        Method("a", ones, work=lambda inputs, made: work),
+        Method("b", ones),
+        Method("c", ones, work=lambda *_: work),
+    )
+    a, b, c = bench([scene(*methods, lengths=(4,))]).cells
+    assert (a.multiply_adds, a.bytes_moved) == (120, 64)
+    assert a.floor_seconds > 0
+    assert a.floor_seconds == c.floor_seconds
+    assert (b.multiply_adds, b.bytes_moved, b.floor_seconds, b.floor_ratio) == (None,) * 4
+
+
+@pytest.mark.parametrize(("quick", "least", "enough"), [(False, 7, 1.5), (True, 3, 0.0)])
+def test_the_repeats_are_those_of_the_scene_and_few_when_it_should_be_quick(monkeypatch, quick, least, enough):
+    asked = []
+
+    def turns(runs, repeats, *, enough, warm):
+        asked.append((len(runs), repeats, enough, warm))
+        return [(1.0,) * repeats for _ in runs]
+
+    monkeypatch.setattr(run, "take_turns", turns)
+    one = dataclasses.replace(scene(Method("a", ones), lengths=(4,), repeats=7), enough=1.5, warm=True)
+    found = bench([one], quick=quick).cells
+    assert set(asked) == {(1, least, enough, True)}
+    assert [cell.seconds for cell in found] == [(1.0,) * least] * len(asked)
+
+
+@pytest.mark.parametrize(
+    ("run", "said"),
+    [
+        (lambda inputs, made: 1 // 0, "ZeroDivisionError: "),
+        (lambda inputs, made: np.inf * inputs["v"], "ArithmeticError: its answer is not finite"),
+        (lambda inputs, made: np.nan * inputs["v"], "ArithmeticError: its answer is not finite"),
+    ],
+)
+def test_a_method_that_fails_is_named_in_one_line_and_what_was_timed_before_is_kept(
+    tmp_path, monkeypatch, capsys, run, said
+):
+    def late(inputs, made):
+        return run(inputs, made) if len(inputs["v"]) == 8 else inputs["v"]
+
+    monkeypatch.setitem(SCENES, "toy", scene(Method("a", ones), Method("bad", late)))
+    assert main(["bench", "toy", "--out", str(tmp_path)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"schoenbat-theory: bad of toy at n = 8: {said}")
+    assert err.count("\n") == 1
+    assert [cell.n for cell in read_timings(tmp_path / "unfinished.jsonl").cells] == [4, 4]
+
+
+def test_a_folder_that_cannot_be_written_is_one_line_before_the_work(tmp_path, monkeypatch, capsys):
+    calls = []
+    monkeypatch.setitem(SCENES, "toy", scene(Method("a", lambda inputs, made: calls.append(0) or inputs["v"])))
+    (tmp_path / "file").write_text("")
+    assert main(["bench", "toy", "--out", str(tmp_path / "file")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert calls == []
+
+
 def test_without_a_folder_nothing_is_written(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(SCENES, "toy", scene(Method("a", ones)))
@@ -445,7 +547,7 @@ def test_the_help_names_the_scenes(capsys):
 
 
 def test_the_machine_has_a_name_where_it_tells_none(monkeypatch):
-    from schoenbat_theory.benchmark import run
+    from schoenbat_theory.benchmark import machine
 
     monkeypatch.setattr("pathlib.Path.read_text", lambda *_, **__: (_ for _ in ()).throw(FileNotFoundError))
-    assert run._processor()
+    assert machine._processor()

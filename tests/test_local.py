@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import schoenbat_theory as st
-from schoenbat_theory import LocalBudget, kernel_attention, local_attention
+from schoenbat_theory import LocalBudget, kernel_attention, local_attention, threads
 from schoenbat_theory.attention import clusters, expansion
+from schoenbat_theory.attention.local import doubted_local_attention
 
 U = 2.0**-53
 
@@ -333,3 +334,28 @@ def test_wrong_input_is_refused(problem):
         LocalBudget(1, 1, 1.5)
     with pytest.raises(dataclasses.FrozenInstanceError):
         LocalBudget(1, 1, 1).exact = 2
+
+
+@pytest.mark.parametrize("lead", [(), (3,)])
+def test_any_number_of_cores_gives_the_same_bits(rng, lead, monkeypatch):
+    q, k, v = (rng.normal(size=(*lead, n, 4)).astype(np.float32) for n in (301, 411, 411))
+    monkeypatch.setattr(expansion, "NUMBERS", 1 << 12)  # several pieces to a head, the last one short
+    found = []
+    for cores in (1, 2, 5):
+        monkeypatch.setattr(threads, "CORES", cores)
+        found.append(doubted_local_attention(q, k, v, budget=LocalBudget(18, 12, 30)))
+    for out, doubts in found[1:]:
+        assert np.array_equal(out, found[0][0])
+        assert np.array_equal(doubts, found[0][1])
+    heads = [x.reshape(-1, *x.shape[-2:]) for x in (q, k, v)]
+    alone = [local_attention(*head, budget=LocalBudget(18, 12, 30)) for head in zip(*heads, strict=True)]
+    assert np.array_equal(np.reshape(found[0][0], np.shape(alone)), alone)
+
+
+def test_equal_scores_are_chosen_without_a_threshold(asarray):
+    """Where several entries are as large as the last of the chosen, one of them is left out, the same in every row."""
+    x = asarray(np.array([[1.0, 1.0, 1.0, 0.0], [-np.inf, -np.inf, -np.inf, -np.inf], [3.0, 0.0, 2.0, 1.0]]))
+    index, marked = (st.to_host(found) for found in clusters.largest(x, 2))
+    assert marked.sum(axis=-1).tolist() == [2, 2, 2]
+    assert np.array_equal(np.flatnonzero(marked).reshape(3, 2) - 4 * np.arange(3)[:, None], index)
+    assert index[2].tolist() == [0, 2]

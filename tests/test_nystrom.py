@@ -14,6 +14,7 @@ from schoenbat_theory import (
     gaussian_gram,
     nystrom_attention,
     nystrom_gram,
+    threads,
     to_host,
 )
 from schoenbat_theory.attention.nystrom import _inverse_root
@@ -382,3 +383,13 @@ def test_no_more_than_a_block_of_weights_is_held(rng):
     finally:
         tracemalloc.stop()
     assert peak < q.nbytes * 64 / 4  # half of the weights between queries and landmarks
+
+
+def test_any_number_of_cores_gives_the_same_bits(rng, monkeypatch):
+    q, k, v = (rng.normal(size=(2, size, 4)).astype(np.float32) for size in (1031, 1537, 1537))
+    found = []
+    for cores in (1, 2, 5):
+        monkeypatch.setattr(threads, "CORES", cores)
+        found.append(nystrom_attention(q, k, v, n_landmarks=16, rng=0))
+    assert np.array_equal(found[0], found[1])
+    assert np.array_equal(found[0], found[2])

@@ -50,6 +50,19 @@ FIGURES = {
             {"title": "t", "x_label": "D", "groups": {"<a>": [1, 1e9, 0]}, "log": True, "marked": [], "missing": "lost"},
         ],
     },
+    "race": {
+        "x": [1024, 4096], "series": {"near <b>": [0.1, 0.4], "exact $": [0.2, None], "no information": [1, 1]}, "x_label": "tokens n",
+        "y_label": "seconds", "methods": ["near <b>", "exact $"], "exact": ["exact $"], "said": {"near <b>": "slope 1.0"},
+        "bands": {"near <b>": [[0.1, 0.3], [0.2, 0.5]]}, "fits": {"near <b>": [[1024, 4096], [0.1, 0.4]]}, "level": ("as fast", 0.3),
+        "turns": {"near <b>": 3000.0},
+    },
+    "front": {
+        "series": {"near <b>": {"x": [1, 2], "y": [0.1, 0.05]}, "exact $": {"x": [4, 16], "y": [0, 0]}}, "levels": [0.2, 0.3],
+        "fronts": {8: {"x": [1, 4], "y": [0.1, 0]}, 16: {"x": [2, 16], "y": [0.05, 0]}}, "x_label": "seconds", "y_label": "error",
+    },
+    "roof": {
+        "series": {"near <b>": {"x": [1, 9], "y": [1e9, 2e9]}}, "rate": 1e11, "bandwidth": 1e10, "x_label": "per byte", "y_label": "per second",
+    },
 }  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from schoenbat_theory import PolynomialSketch, SketchDraw, load_draw, to_host
 from schoenbat_theory.arrays import device_of, eps
+from schoenbat_theory.features import sketch_levels
 from schoenbat_theory.features.sketch_draw import read_sketch, sketch
 from schoenbat_theory.features.sketch_moments import WEIGHTS, get_weights, next_power_of_two
 from schoenbat_theory.files import read_npz, write_npz
@@ -531,3 +532,20 @@ def test_a_law_says_what_it_is():
     assert "PolynomialSketch" in PolynomialSketch(2, 4)._repr_html_()
     assert PolynomialSketch(2, 4).draw(3).name == repr(PolynomialSketch(2, 4))
     assert {name for name, weights in WEIGHTS.items() if weights.structured} == {"srht", "complex-srht", "tensorsketch"}
+
+
+@pytest.mark.parametrize("name", ["srht", "complex-srht"])
+@pytest.mark.parametrize(("dim", "n_features"), [(5, 12), (16, 8), (33, 70)])
+@pytest.mark.parametrize("shape", [(), (3,)])
+def test_short_transforms_are_multiplied_out_and_remain_what_they_are(
+    asarray, monkeypatch, name, dim, n_features, shape
+):
+    """Of whole numbers both ways are exact but for the factor."""
+    found = []
+    for longest in (0, sketch_levels.DENSE):
+        monkeypatch.setattr(sketch_levels, "DENSE", longest)
+        phi = sketch(name, 1, n_features, dim, rng=1, shape=shape)
+        x = np.arange(2 * dim, dtype=float).reshape(2, dim)
+        found.append(to_host(phi(asarray(x))) * math.sqrt(phi.weights.rows(n_features)))
+    assert np.allclose(found[0], np.round(found[0]), rtol=0, atol=1e-9)
+    assert np.array_equal(np.round(found[0]), np.round(found[1]))

@@ -1,15 +1,12 @@
 """Softmax attention of four real heads: pre-scaled, where first order is enough, and raw, where it is not.
 
-Heads are independent, so methods here attend with one head on each core, BLAS on one thread. Pre-scaling, fits and
-choices are inside the time; only the draws of the random map are not.
+Pre-scaling, fits and choices are inside the time; only the draws of the random map are not.
 """
 
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -23,8 +20,7 @@ __all__ = ["LOCAL", "PRE_SCALED"]
 
 WIDTH = 256
 BOTH, LAYER_2, LAYER_5 = (0, 1, 4, 5), (0, 1, 2, 3), (4, 5, 6, 7)  # of the shipped heads
-Attend = Callable[[Array, Array, Array, Any], Array]  # q, k, v (n, d), (n, d), (n, e) and what was made of one head
-CORES = os.cpu_count() or 1
+Attend = Callable[[Array, Array, Array, Any], Array]  # q, k, v (heads, n, d or e) and what was made beforehand
 
 
 def _inputs(n: int, rng: np.random.Generator, heads: Iterable[int], root: float) -> Inputs:
@@ -42,24 +38,6 @@ def _target(inputs: Inputs, rows: np.ndarray, causal: bool, scaled: Callable[[Ar
     return exact, blind
 
 
-def _each_head(inputs: Inputs, made: Any, attend: Attend) -> Array:
-    """Attend with every head on a thread of its own, as many at a time as there are cores."""
-    q, k, v = (inputs[name] for name in "qkv")
-    out = np.empty((*q.shape[:-1], v.shape[-1]), dtype=v.dtype)
-
-    def one(head: int) -> None:
-        out[head] = attend(q[head], k[head], v[head], None if made is None else made[head])
-
-    list(_pool().map(one, range(len(q))))
-    return out
-
-
-@functools.cache
-def _pool() -> ThreadPoolExecutor:
-    """Return one thread for each core, kept: to start them takes as long as a short sequence."""
-    return ThreadPoolExecutor(CORES)
-
-
 def _method(
     name: str,
     attend: Attend,
@@ -67,10 +45,10 @@ def _method(
     make: Callable[[Inputs, np.random.Generator], Any] = no_draw,
     **rest: Any,
 ) -> Method:
-    """Return a method that scales queries and keys of each head and attends."""
+    """Return a method that scales queries and keys and attends."""
 
     def run(inputs: Inputs, made: Any) -> Array:
-        return _each_head(inputs, made, lambda q, k, v, of_head: attend(scaled(q), scaled(k), v, of_head))
+        return attend(scaled(inputs["q"]), scaled(inputs["k"]), inputs["v"], made)
 
     return Method(name, run, make, **rest)
 
@@ -79,8 +57,8 @@ def _exact(q: Array, k: Array, v: Array, made: Any) -> Array:
     return st.kernel_attention(q, k, v, "exp")
 
 
-def _first_order(q: Array, k: Array, v: Array, made: Any) -> Array:
-    return st.first_order_attention(q, k, v)
+def _first_order(q: Array, k: Array, v: Array, made: Any, root: float) -> Array:
+    return st.first_order_attention(q, k, v, pre_scaled=q.shape[-1] ** -root)
 
 
 def _local(q: Array, k: Array, v: Array, made: Any) -> Array:
@@ -97,13 +75,8 @@ def _optimized(q: Array, k: Array, v: Array, made: Any) -> Array:
     return st.feature_attention(q, k, v, phi, key_log_weights=weights)
 
 
-def _draws(inputs: Inputs, rng: np.random.Generator) -> list[Any]:
-    law = st.RandomMaclaurin("exp", WIDTH)
-    return [law.draw(inputs["width"], rng) for _ in inputs["q"]]
-
-
-def _seeds(inputs: Inputs, rng: np.random.Generator) -> list[int]:
-    return [seed(inputs, rng) for _ in inputs["q"]]
+def _draws(inputs: Inputs, rng: np.random.Generator) -> Any:
+    return st.RandomMaclaurin("exp", WIDTH).draw(inputs["width"], rng, shape=(len(inputs["q"]),))
 
 
 def _unit(x: Array) -> Array:
@@ -129,8 +102,8 @@ def _pre_scaled(name: str, scaled: Callable[[Array], Array], root: float) -> Sce
         functools.partial(_inputs, heads=BOTH, root=0.0),
         functools.partial(_target, scaled=scaled),
         [
-            _method("first order, recentred", _first_order, scaled, size=1 + width),
-            _method("optimized Maclaurin, recentred", _optimized, scaled, _seeds, size=WIDTH),
+            _method("first order, recentred", functools.partial(_first_order, root=root), _as_given, size=1 + width),
+            _method("optimized Maclaurin, recentred", _optimized, scaled, seed, size=WIDTH),
             _method("random Maclaurin", _random, scaled, _draws, size=WIDTH),
             _method("exact attention", _exact, scaled),
             *torch_attentions(width ** (-2 * root), pre_scaled=True),

@@ -16,6 +16,8 @@ import numpy as np
 
 from schoenbat_theory.activations import Head, shipped_heads
 from schoenbat_theory.arrays import Array
+from schoenbat_theory.benchmark.floor import Work
+from schoenbat_theory.timings import LEAST
 
 __all__ = [
     "FULL",
@@ -33,9 +35,9 @@ __all__ = [
 
 Inputs = Mapping[str, Any]  # q, k, v and what else the scene has, float32; "width" is d or None
 
-FULL = {512: 9, 1024: 9, 2048: 7, 4096: 5, 8192: 3, 16384: 3}  # n -> repeats: a table, not seconds
-LONGER = FULL | {32768: 3, 65536: 3}
-QUICK = {256: 3, 512: 3}
+FULL = dict.fromkeys((512, 1024, 2048, 4096, 8192, 16384), LEAST)  # n -> repeats, at least
+LONGER = FULL | {32768: LEAST, 65536: LEAST}
+QUICK = dict.fromkeys((256, 512), LEAST)
 HEAD = 6  # layer 5, head 8: there landmarks do worst of that layer
 
 
@@ -48,8 +50,8 @@ class Method:
     """What solves a scene: ``run(inputs, made)`` gives (..., n, e), where ``made = make(inputs, rng)`` is made once, untimed.
 
     ``size`` landmarks or features, or their number as a function of n, ``None`` where exact: nothing is drawn then;
-    ``longest`` the largest n;  ``note`` for captions. Methods of a scene are given the same draws: generators in the
-    same state.
+    ``longest`` the largest n;  ``note`` for captions;  ``work(inputs, made)`` what a run executes, by which its floor is
+    known;  ``target`` in place of the scene's. Methods of a scene are given the same draws: generators in the same state.
     """
 
     name: str
@@ -59,6 +61,8 @@ class Method:
     causal: bool = False
     longest: int = sys.maxsize
     note: str = ""
+    work: Callable[[Inputs, Any], Work] | None = None
+    target: Callable[[Inputs, np.ndarray, bool], tuple[Array, Array]] | None = None
 
     def size_at(self, n: int) -> int | None:
         """Return the number of landmarks or features at length n."""
@@ -69,9 +73,13 @@ class Method:
 class Scene:
     """A problem: ``inputs(n, rng)``; ``target(inputs, rows, causal)`` gives (exact, without information) on these rows.
 
+    ``full``  length -> repeats, at least;  ``enough``  seconds that the repeats of a method take together, at least, as long
+    as they are no more than 25: who is fast is repeated more often
     ``rows``  of the output that errors are measured on;  ``heads``  of the shipped ones, whose tokens the inputs are
     ``parallel``  methods use all cores by themselves: BLAS is given one thread, and an untimed run goes before every timed
     one, so that no method pays for idle threads of another library, which wait for work without sleeping
+    ``warm``  an untimed run goes before every timed one, and BLAS has its threads for those who use them
+    ``seen(output, rows)``  what of an output is compared with the target
     """
 
     name: str
@@ -79,12 +87,15 @@ class Scene:
     target: Callable[[Inputs, np.ndarray, bool], tuple[Array, Array]]
     methods: Sequence[Method]
     full: Mapping[int, int] = field(default_factory=lambda: FULL)
+    enough: float = 0.5
     rows: int = 64
     heads: Sequence[int] = (HEAD,)
     parallel: bool = False
+    warm: bool = False
+    seen: Callable[[Array, np.ndarray], Array] = lambda output, rows: output[..., rows, :]
 
     def lengths(self, quick: bool) -> Mapping[int, int]:
-        """Return n -> repeats."""
+        """Return n -> repeats, at least."""
         return QUICK if quick else self.full
 
 
@@ -99,11 +110,12 @@ def tokens(scenes: Iterable[Scene]) -> str:
     return f"tokens of {', '.join(names)}, drawn with replacement, with noise"
 
 
-def draw_tokens(n: int, rng: np.random.Generator, head: int = HEAD) -> tuple[np.ndarray, ...]:
-    """Return q, k, v (n, d), float64, unscaled: tokens of a shipped head with noise."""
-    one = _heads()[head]
-    which = rng.integers(len(one.q), size=n)
-    return tuple(x[which] + 0.1 * x.std(axis=0) * rng.normal(size=(n, x.shape[1])) for x in (one.q, one.k, one.v))
+def draw_tokens(n: int, rng: np.random.Generator, *heads: int) -> tuple[np.ndarray, ...]:
+    """Return q, k, v (n, d), float64, unscaled: tokens of shipped heads with noise, those of several heads side by side."""
+    shipped = [_heads()[head] for head in heads or (HEAD,)]
+    q, k, v = (np.concatenate([getattr(one, name) for one in shipped], axis=1) for name in "qkv")
+    which = rng.integers(len(q), size=n)
+    return tuple(x[which] + 0.1 * x.std(axis=0) * rng.normal(size=(n, x.shape[1])) for x in (q, k, v))
 
 
 def single(**arrays: Any) -> Inputs:

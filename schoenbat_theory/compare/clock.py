@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import NamedTuple
 
 from schoenbat_theory.activations import Head
 from schoenbat_theory.compare.approximation import Approximation
 from schoenbat_theory.compare.measure import Entry, Measured, alone
 from schoenbat_theory.compare.targets import Problem, problem
-from schoenbat_theory.timings import peak_of
+from schoenbat_theory.timings import peak_of, take_turns
 
 __all__ = ["clocked"]
-
-REPEATS = 3  # of a run, of which the least counts
 
 
 class _Ready(NamedTuple):
@@ -31,8 +26,8 @@ class _Ready(NamedTuple):
 def clocked(found: Measured, head: Head, seed: int) -> Measured:
     """Return what was found of one target on ``head`` with times and memory.
 
-    Methods take turns, in another order in every repeat, so that what slows the machine slows all of them. A result whose
-    first draw has no answer is not timed.
+    Methods take turns, in another order in every repeat, and the least of three counts. A result whose first draw has no
+    answer is not timed.
     """
     results = found.results
     if not results:
@@ -44,7 +39,7 @@ def clocked(found: Measured, head: Head, seed: int) -> Measured:
             for i, (entry, one) in enumerate(zip(found.entries, results, strict=True))
             if one.errors[0] is not None
         }
-        exact, *seconds = _turns([target.attend, *(one.draw.run for one in ready.values())])
+        exact, *seconds = map(min, take_turns([target.attend, *(one.draw.run for one in ready.values())]))
     taken = dict(zip(ready, seconds, strict=True))
     timed = [
         replace(one, seconds=taken[i], fit_seconds=ready[i].fit_seconds, peak_bytes=ready[i].peak_bytes)
@@ -67,14 +62,3 @@ def _ready(entry: Entry, target: Problem, seed: int) -> _Ready:
 
     draw, peak = peak_of(whole)
     return _Ready(draw, fit_seconds if entry.is_fitted(target) else None, peak)
-
-
-def _turns(runs: Sequence[Callable[[], Any]]) -> list[float]:
-    """Return the least seconds of each."""
-    seconds: list[list[float]] = [[] for _ in runs]
-    for repeat in range(REPEATS):
-        for i in np.roll(range(len(runs)), repeat):
-            start = time.perf_counter()
-            runs[i]()
-            seconds[i].append(time.perf_counter() - start)
-    return [min(taken) for taken in seconds]

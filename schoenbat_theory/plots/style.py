@@ -6,7 +6,7 @@ import io
 import math
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,7 +19,8 @@ from schoenbat_theory.markup import decimal, plain, superscript
 
 __all__ = [
     "BESIDE", "BLUE", "GREY", "INK", "MARKS", "PALE", "STYLE", "VERMILLION", "HouseFigure", "PlainFormatter",
-    "canvas", "decades", "figure_data", "label_of", "legend", "numbers", "positions", "readable", "spaced", "ticks_at", "words",
+    "canvas", "columns_of", "count", "decades", "figure_data", "label_of", "legend", "numbers", "positions", "readable",
+    "spaced", "ticks_at", "words",
 ]  # fmt: skip
 
 BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"  # Okabe & Ito: safe for the colour-blind
@@ -130,7 +131,7 @@ def ticks_at(axis: Any, values: np.ndarray) -> None:
     """Put at most seven ticks on a logarithmic axis, at measured values, the last among them."""
     kept = np.unique(values[np.isin(np.log(values), spaced(np.log(values)))])
     axis.set_major_locator(ticker.FixedLocator(kept.tolist()))
-    axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: _count(value)))
+    axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: count(value)))
     axis.set_minor_locator(ticker.NullLocator())
 
 
@@ -143,7 +144,8 @@ def spaced(x: np.ndarray) -> np.ndarray:
     return np.array(kept[::-1])
 
 
-def _count(n: float) -> str:
+def count(n: float) -> str:
+    """Return a number of tokens or features for an axis: 65,536, but 1M from a million on."""
     for unit, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M")):
         if unit <= n < 1e15:
             n /= unit
@@ -172,13 +174,18 @@ def _power(x: float) -> str:
     return f"10{superscript(round(math.log10(x)))}"
 
 
-def legend(ax: Any, *entries: Any) -> None:
+def legend(ax: Any, *entries: Any, **look: Any) -> None:
     """Put the legend above the data, where it hides none, in as many columns as fit."""
     handles, labels = entries or ax.get_legend_handles_labels()
-    lengths = [len(label) + 5 for label in labels]
-    columns = len(labels) if sum(lengths) <= 64 else 2 if 2 * max(lengths) <= 68 else 1
-    spacing = {"ncols": max(columns, 1), "handletextpad": 0.4, "columnspacing": 1.2, "borderaxespad": 0.2}
+    spacing = {"ncols": columns_of(labels), "handletextpad": 0.4, "columnspacing": 1.2, "borderaxespad": 0.2, **look}
     if isinstance(ax.figure, HouseFigure):  # ours alone, so the legend may begin left of the axes
         ax.figure.legend(handles, labels, loc="outside upper left", **spacing)
     else:
         ax.legend(handles, labels, loc="lower left", bbox_to_anchor=(0, 1), **spacing)
+
+
+def columns_of(labels: Sequence[str]) -> int:
+    """Return in how many columns a legend above the data has room."""
+    lengths = [len(label) + 5 for label in labels]
+    columns = len(labels) if sum(lengths) <= 64 else 2 if 2 * max(lengths) <= 68 else 1
+    return max(columns, 1)

@@ -19,7 +19,10 @@ from schoenbat_theory.plots.charts import plot_bars, plot_rate, plot_sequence, p
 from schoenbat_theory.plots.contest import plot_contest
 from schoenbat_theory.plots.curves import plot_curves
 from schoenbat_theory.plots.dots import plot_dots
+from schoenbat_theory.plots.front import plot_front
+from schoenbat_theory.plots.race import plot_race
 from schoenbat_theory.plots.ranking import plot_ranking
+from schoenbat_theory.plots.roof import plot_roof
 from schoenbat_theory.plots.style import STYLE, readable
 from schoenbat_theory.propositions import Evidence
 
@@ -35,6 +38,9 @@ READING = {  # one sentence on how to read each kind
     "contest": "Error against what is spent, one line per method with its name beside it; dashed levels know nothing of the query.",
     "dots": "One dot per number, the stroke their median.",
     "ranking": "One line per method, best first: the mark is the median, the thick stroke the draws, the thin one the heads.",
+    "race": "One line per method against the length; broken lines are exact.",
+    "front": "Error against time, a line through the lengths of each method; the grey steps are what no method beats at a length.",
+    "roof": "Multiply-adds per second against multiply-adds per byte; the black line is what the machine was measured to do.",
 }
 
 PLOTS: dict[Any, Callable[..., Axes]] = {
@@ -47,6 +53,9 @@ PLOTS: dict[Any, Callable[..., Axes]] = {
     "contest": plot_contest,
     "dots": plot_dots,
     "ranking": plot_ranking,
+    "race": plot_race,
+    "front": plot_front,
+    "roof": plot_roof,
 }
 
 

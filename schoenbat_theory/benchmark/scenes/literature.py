@@ -1,4 +1,4 @@
-"""The scenes: systems of the literature, and what goes beyond the paper, each a problem with the methods that solve it."""
+"""Systems of the literature: Skyformer, relative positions and the Toeplitz product beneath them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import scipy.linalg
 
 import schoenbat_theory as st
 from schoenbat_theory.arrays import Array
-from schoenbat_theory.benchmark.beyond import LOCAL, PRE_SCALED
 from schoenbat_theory.benchmark.problem import (
     FULL,
     LONGER,
@@ -25,7 +24,7 @@ from schoenbat_theory.benchmark.problem import (
     single,
 )
 
-__all__ = ["SCENES"]
+__all__ = ["LANDMARKS", "LITERATURE"]
 
 LANDMARKS = 128
 
@@ -155,4 +154,4 @@ TOEPLITZ = Scene(
     {n: repeats for n, repeats in FULL.items() if n >= 1024},
 )  # fmt: skip
 
-SCENES = {scene.name: scene for scene in (SKYFORMER, RELATIVE, TOEPLITZ, *PRE_SCALED, *LOCAL)}
+LITERATURE = (SKYFORMER, RELATIVE, TOEPLITZ)
