@@ -8,7 +8,6 @@ leaves degree 1 alone. Its denominator is 1, so that no row is divided by someth
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import numpy as np
@@ -22,7 +21,7 @@ from schoenbat_theory.arrays import (
     namespace,
     require_real,
 )
-from schoenbat_theory.attention.inputs import blocks, check_shapes, explain_not_finite, one_head, take_rows
+from schoenbat_theory.attention.inputs import blocks, check_shapes, explain_not_finite, groups, some_heads, take_rows
 from schoenbat_theory.attention.running import TOKENS
 from schoenbat_theory.features.recenter import shifts_of
 from schoenbat_theory.features.tokens import Tokens, pre_scaled_tokens
@@ -92,13 +91,13 @@ def first_order_attention(
     lead = broadcast_shapes(arrays=lead, weights=tuple(log_weights.shape[:-1]))
     out = xp.empty((*lead, n, v.shape[-1]), dtype=q.dtype, device=device_of(q))
 
-    def one(index: tuple[int, ...]) -> bool:
-        rows, queries, keys, values = (one_head(x, index, 2) for x in (out, q, k, v))
-        return _tangent(rows, queries, keys, values, one_head(log_weights, index, 1), pre_scaled)
+    def some(heads: tuple[int, range]) -> bool:
+        rows, queries, keys, values = (some_heads(x, heads, 2) for x in (out, q, k, v))
+        return _tangent(rows, queries, keys, values, some_heads(log_weights, heads, 1), pre_scaled)
 
     try:
-        finite = all(each(one, itertools.product(*map(range, lead)), q))
-    except ValueError:  # of one head: said again as what was given knows it
+        finite = all(each(some, groups(lead), q))
+    except ValueError:  # of some heads: said again as what was given knows it
         if pre_scaled is not None:
             q, k = _pre_scaled("q", q, pre_scaled).x, _pre_scaled("k", k, pre_scaled, log_weights).x
         check_finite(q=q, k=k)
@@ -110,32 +109,32 @@ def first_order_attention(
 
 @np.errstate(all="ignore")  # an overflow is found in the result
 def _tangent(out: Array, q: Array, k: Array, v: Array, log_weights: Array, pre_scaled: float | None) -> bool:
-    """Write the rows of one head and tell whether they are finite; ``k`` and ``v`` are zeros where log-weights are -inf."""
+    """Write the rows of some heads, tell whether they are finite; ``k`` and ``v`` are zeros where log-weights are -inf."""
     queries, keys = Tokens(q), Tokens(k)
     if pre_scaled is not None:
         queries, keys = _pre_scaled("q", q, pre_scaled), _pre_scaled("k", k, pre_scaled, log_weights)
     c, m, log_weights = shifts_of(queries, keys, log_weights)
     w = normalised(log_weights)
-    centre = w[None, :] @ v
-    w, ones = keys.given(w), keys.ones()
+    centre = w[..., None, :] @ v
+    w, ones = keys.given(w)[..., None], keys.ones()[..., None]
 
     def sums(rows: range) -> tuple[Array, Array]:
         y = _plus(take_rows(v, rows), -centre)
-        y *= take_rows(w[:, None], rows)
-        return _over_keys(take_rows(keys.x, rows), y), _over_keys(take_rows(ones[:, None], rows), y)
+        y *= take_rows(w, rows)
+        return _over_keys(take_rows(keys.x, rows), y), _over_keys(take_rows(ones, rows), y)
 
     tokens = max(TOKENS, CACHED // v.shape[-1] // TOKENS * TOKENS)
     parts = each(sums, blocks(v.shape[-2], tokens), v)
     slope, rest = (sum(part) for part in zip(*parts, strict=True))
-    slope = keys.projected(slope) - m[:, None] * rest  # what rounding left of sum_j w_j (v_j - v_w) = 0
-    constant, slope = centre + rest - c[None, :] @ slope, queries.projected(slope)
+    slope = keys.projected(slope) - m[..., :, None] * rest  # what rounding left of sum_j w_j (v_j - v_w) = 0
+    constant, slope = centre + rest - c[..., None, :] @ slope, queries.projected(slope)
 
     def write(rows: range) -> bool:
         some = _of_queries(take_rows(queries.x, rows), slope)
         if queries.scale is not None:
-            some *= take_rows(queries.scale[:, None], rows)
+            some *= take_rows(queries.scale[..., None], rows)
         some = _plus(some, constant)
-        out[rows.start : rows.stop, :] = some
+        out[..., rows.start : rows.stop, :] = some
         return all_finite(some)
 
     return all(each(write, blocks(q.shape[-2], tokens), v))

@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from schoenbat_theory import threads
 from schoenbat_theory.arrays import (
     Array,
     broadcast_shapes,
@@ -23,8 +24,10 @@ __all__ = [
     "check_shapes",
     "divide",
     "explain_not_finite",
+    "groups",
     "no_weight",
     "one_head",
+    "some_heads",
     "take_rows",
     "toeplitz_block",
     "zero_rows",
@@ -92,6 +95,23 @@ def one_head(x: Array, index: tuple[int, ...], axes: int) -> Array:
     own = x.shape[: x.ndim - axes]
     chosen = index[len(index) - len(own) :]
     return x[(*(i if size > 1 else 0 for i, size in zip(chosen, own, strict=True)), ...)]
+
+
+def groups(lead: tuple[int, ...]) -> list[tuple[int, range]]:
+    """Return the heads of leading axes ``lead`` in a group for each core, cut along the longest axis: (axis, indices)."""
+    if not lead:
+        return [(0, range(1))]
+    axis = max(range(len(lead)), key=lambda i: lead[i])
+    return [(len(lead) - axis, part) for part in blocks(lead[axis], max(-(-lead[axis] // threads.CORES), 1))]
+
+
+def some_heads(x: Array, group: tuple[int, range], axes: int) -> Array:
+    """Return of x (..., axes) the heads of a group, as a view; all of x where it is the same for all of them."""
+    from_the_end, part = group
+    axis = x.ndim - axes - from_the_end
+    if from_the_end == 0 or axis < 0 or x.shape[axis] == 1:
+        return x
+    return x[(*(slice(None),) * axis, slice(part.start, part.stop), ...)]
 
 
 def blocks(rows: int | range, size: int) -> list[range]:
