@@ -108,7 +108,7 @@ def matmul_into(out: Array, a: Array, b: Array) -> None:
     >>> out.tolist()
     [[1.0, 1.0], [1.0, 1.0]]
     """
-    if array_api_compat.is_numpy_array(out) or array_api_compat.is_cupy_array(out):
+    if isinstance(out, np.ndarray) or array_api_compat.is_cupy_array(out):
         namespace(out).matmul(a, b, out=out)
     else:
         out[...] = a @ b

@@ -12,7 +12,7 @@ import itertools
 from typing import Any, NamedTuple
 
 from schoenbat_theory.arrays import Array, all_finite, device_of, namespace, require_bool
-from schoenbat_theory.attention.inputs import blocks, check_shapes, divide, no_weight, one_head, take_rows, zero_rows
+from schoenbat_theory.attention.inputs import blocks, check_shapes, no_weight, one_head, quotient, take_rows, zero_rows
 from schoenbat_theory.attention.maps import Map, explain_sums, open_maps, weigh
 from schoenbat_theory.attention.running import (
     TOKENS,
@@ -155,14 +155,12 @@ class _Heads(NamedTuple):
                 causal=causal,
                 first=rows.start,
             )
-        if zeros := zero_rows(sums.denominator, sums.visible):
-            return _Found(all_finite(sums.denominator, sums.numerator), zeros)
-        ratio = divide(sums.numerator, sums.denominator, sums.visible)
-        if not all_finite(ratio, sums.denominator):  # a denominator of infinity would hide in the ratio
-            finite = all_finite(sums.denominator, sums.numerator)
-            return _Found(finite, overflow=finite)
-        self.out[..., rows.start : rows.stop, :] = ratio
-        return _Found()
+        ratio = quotient(sums.numerator, sums.denominator, sums.visible)
+        if all_finite(ratio, sums.denominator):  # a denominator of infinity would hide in the ratio
+            self.out[..., rows.start : rows.stop, :] = ratio
+            return _Found()
+        finite, zeros = all_finite(sums.denominator, sums.numerator), zero_rows(sums.denominator, sums.visible)
+        return _Found(finite, zeros, overflow=finite and not zeros)
 
 
 def _all_keys(heads: list[_Heads]) -> list[_Found]:

@@ -27,6 +27,7 @@ __all__ = [
     "groups",
     "no_weight",
     "one_head",
+    "quotient",
     "some_heads",
     "take_rows",
     "toeplitz_block",
@@ -120,17 +121,19 @@ def blocks(rows: int | range, size: int) -> list[range]:
     return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
-@np.errstate(all="ignore")  # an overflow is found in the result
 def divide(numerator: Array, denominator: Array, visible: Array | None) -> Array:
-    """Return numerator / denominator per row; rows that see no key are zeros.
-
-    A denominator of exactly 0 in another row is an ``ArithmeticError`` with the number of rows.
-    """
-    xp = namespace(numerator)
+    """Return `quotient`; a denominator of exactly 0 in a row that sees a key is an ``ArithmeticError`` with the number of rows."""
     if count := zero_rows(denominator, visible):
         raise no_weight(count)
+    return quotient(numerator, denominator, visible)
+
+
+@np.errstate(all="ignore")  # an overflow is found in the result
+def quotient(numerator: Array, denominator: Array, visible: Array | None) -> Array:
+    """Return numerator / denominator per row, whatever comes of it; rows that see no key are zeros."""
     if visible is None:
         return numerator / denominator[..., None]
+    xp = namespace(numerator)
     safe = xp.where(visible, denominator, xp.ones_like(denominator))
     return xp.where(visible[..., None], numerator / safe[..., None], xp.zeros_like(numerator))
 

@@ -48,6 +48,7 @@ class Map:
         if queries:  # some draws treat queries in a way of their own, as one that clips them does
             self.apply = getattr(phi, "queries", self.apply)
         self.width: dict[str, int] = {}  # D, once it is known; two maps of one attention share it
+        self._checked_kind: tuple[Any, ...] = ()  # of tokens and features that were right last
 
     def __call__(self, x: Array) -> Array:
         """Return the features of a block of tokens."""
@@ -69,6 +70,15 @@ class Map:
         return self._checked(x, self.phi.log(x))
 
     def _checked(self, x: Array, features: Array) -> Array:
+        kind = (
+            type(x),
+            x.dtype,
+            x.shape,
+            type(features),
+            *(getattr(features, name, None) for name in ("dtype", "shape")),
+        )
+        if kind == self._checked_kind:  # the same as in the block before, device apart, which a map does not change
+            return features
         check_floating(x=x, **{self.name: features})
         n, found = x.shape[-2], tuple(features.shape)
         if len(found) < 2 or found[-2] != n or broadcast_shapes(x=self.lead, phi=found[:-2]) != self.lead:
@@ -76,6 +86,7 @@ class Map:
         if self.width.setdefault("D", found[-1]) != found[-1]:
             others = {"phi_q": "phi_k has", "phi_k": "phi_q has"}.get(self.name, "other tokens have")
             raise ValueError(f"{self.name}: expected {self.width['D']} features as {others}, found {found[-1]}")
+        self._checked_kind = kind
         return features
 
     @np.errstate(all="ignore")

@@ -169,7 +169,8 @@ class MaclaurinDraw:
             if offset is not None:
                 factor += offset
             if start < height - first:
-                features[..., :size, :] *= factor
+                some = features[..., :size, :]
+                some *= factor
         if last > first:
             features[..., first:last, :] = constants
         if self.linear is not None:

@@ -10,6 +10,7 @@ import numpy as np
 __all__ = ["LEAST", "take_turns"]
 
 LEAST, MOST = 3, 25  # repeats of a run
+WARM = 0.05  # seconds; idle threads of OpenBLAS spin for 2^26 cycles, some 20 ms
 
 
 def take_turns(
@@ -25,8 +26,9 @@ def take_turns(
     All are repeated ``least`` times. Those whose repeats took less than ``enough`` seconds together are repeated on until
     they did, or 25 times: what takes a moment is easily disturbed. Repeats with the same index belong together.
 
-    ``warm``   an untimed run goes before every timed one: caches are those of this run, and idle threads of BLAS or of
-               another library, which wait for work without sleeping for a while, have gone to sleep
+    ``warm``   untimed runs of at least `WARM` seconds together go before every timed one: idle threads of BLAS or of another
+               library, which wait for work without sleeping for a while, have gone to sleep, caches are those of this run,
+               and the cores are awake, which they are not after a rest
     ``clock``  seconds
 
     >>> now = iter(range(100))
@@ -39,8 +41,11 @@ def take_turns(
         if not now:
             break
         for i in np.roll(now, repeat):  # nobody always follows the same one
-            if warm:
+            awake = clock() + WARM
+            while warm:
                 runs[i]()
+                if clock() >= awake:
+                    break
             start = clock()
             runs[i]()
             seconds[i].append(clock() - start)
