@@ -40,7 +40,8 @@ def ones(inputs, made):
     return inputs["v"]
 
 
-def test_a_parallel_scene_runs_a_method_untimed_before_every_timed_run():
+def test_a_parallel_scene_runs_a_method_untimed_before_every_timed_run(monkeypatch):
+    monkeypatch.setattr(timings.turns, "WARM", 0.0)
     calls = []
     methods = [
         Method(name, lambda inputs, made, name=name: (calls.append(name), ones(inputs, made))[1]) for name in "ab"
@@ -50,7 +51,9 @@ def test_a_parallel_scene_runs_a_method_untimed_before_every_timed_run():
     assert [len(cell.seconds) for cell in found] == [2, 2]
 
 
-def test_a_parallel_scene_leaves_blas_one_thread():
+def test_a_parallel_scene_leaves_blas_one_thread(monkeypatch):
+    monkeypatch.setattr(timings.turns, "WARM", 0.0)
+
     def threads():
         return {one["num_threads"] for one in threadpoolctl.threadpool_info() if one["user_api"] == "blas"}
 

@@ -48,11 +48,18 @@ def test_each_time_is_that_of_its_own_run():
     assert clock.calls == "ab" + "ba" + "ab"
 
 
-def test_an_untimed_run_goes_before_every_timed_one():
+def test_untimed_runs_of_a_twentieth_of_a_second_go_before_every_timed_one():
     clock = Clock()
-    workers = clock.worker("a", 7.0, 1.0, 7.0, 2.0), clock.worker("b", 9.0, 1.0)
-    assert take_turns(workers, 2, warm=True, clock=clock) == [(1.0, 2.0), (1.0, 1.0)]
-    assert clock.calls == "aabb" + "bbaa"
+    workers = clock.worker("a", 0.5, 0.25, 0.75, 0.125), clock.worker("b", 2.0**-6)  # 4 of which are 1/16 > 1/20
+    assert take_turns(workers, 2, warm=True, clock=clock) == [(0.25, 0.125), (2.0**-6, 2.0**-6)]
+    assert clock.calls == "aa" + "bbbbb" + "bbbbb" + "aa"
+
+
+def test_what_takes_a_second_is_not_warmed_up_again():
+    clock = Clock()
+    assert take_turns([clock.worker("a", 7.0, 1.0, 2.0, 0.5, 0.25, 0.125)], 4, warm=True, clock=clock) == [
+        (1.0, 2.0, 0.5, 0.125)
+    ]
 
 
 def test_who_is_fast_is_repeated_until_that_is_enough_and_who_is_slow_the_least_often():

@@ -130,7 +130,7 @@ ATTENTION = Scene(
         *performer_attentions(WIDTH),
         *_torch(causal=False, longest=16384),
     ],
-    {1024: 15, 4096: 9, 16384: 5, 65536: 3},
+    {1024: 15, 4096: 9, 16384: 5, 65536: 2},
     heads=HEADS,
     warm=True,
 )

@@ -44,6 +44,6 @@ DECODING = Scene(
         Method("exact attention (plain NumPy), cache", _with_cache, causal=True),
         *torch_decoding(),
     ],
-    {1024: 5, 4096: 3, 16384: 3},
+    {1024: 5, 4096: 3, 16384: 1},
     heads=HEADS,
 )
