@@ -88,8 +88,9 @@ def plain_lengths(x: Array, used: Array | None = None) -> Array | None:
     """Return |x - mean(x)| (..., n) without forming x - mean(x), 1 where not ``used``; None where one would not be accurate.
 
     It is the root of |x|^2 - d mean(x)^2. Where the mean makes at most half of |x|^2, and lengths are within 2^-16 and 2^16,
-    nothing underflows that matters and a length errs by at most 2 (d + 3) u of itself to first order in the unit roundoff u:
-    (d + 1) u |x|^2 in either square, halved by the root and at most doubled by the difference.
+    nothing underflows that matters and a length errs by at most 5/2 (d + 2) u of itself to first order in the unit roundoff
+    u: d u |x|^2 in one square and (sqrt(2) (d + 1) + 1) u |x|^2 in the other, doubled at most by the difference, halved by
+    the root; u for each of these two.
     """
     xp, d = namespace(x), x.shape[-1]
     mean = x @ xp.full((d,), 1 / d, dtype=x.dtype, device=device_of(x))

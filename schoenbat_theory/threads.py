@@ -13,7 +13,7 @@ import itertools
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import numpy as np
@@ -27,9 +27,8 @@ CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os
 Task = TypeVar("Task")
 Found = TypeVar("Found")
 _serial = contextvars.ContextVar("serial", default=False)  # inside a piece, and inside `one_core`
-_cores = (
-    threading.RLock()
-)  # a single task may share its own pieces; of several threads of the user the first has the cores
+# A single task may share its own pieces; of several threads of the user the first has the cores.
+_cores = threading.RLock()
 
 
 def each(work: Callable[[Task], Found], tasks: Iterable[Task], like: Array | None) -> list[Found]:
@@ -42,15 +41,15 @@ def each(work: Callable[[Task], Found], tasks: Iterable[Task], like: Array | Non
     >>> each(lambda x: x * x, range(5), np.zeros(1))
     [0, 1, 4, 9, 16]
     """
-    tasks = list(tasks)
-    if not isinstance(like, np.ndarray) or _serial.get() or not _cores.acquire(blocking=False):
+    tasks, cores = list(tasks), _cores
+    if not isinstance(like, np.ndarray) or _serial.get() or not cores.acquire(blocking=False):
         return [work(task) for task in tasks]
     try:
         with _blas().limit(limits=1):
             helpers = min(CORES, len(tasks)) - 1
             return _shared(work, tasks, helpers) if helpers > 0 else [work(task) for task in tasks]
     finally:
-        _cores.release()
+        cores.release()
 
 
 @contextlib.contextmanager
@@ -81,9 +80,9 @@ def _shared(work: Callable[[Task], Found], tasks: list[Task], helpers: int) -> l
                 failed.set()
                 raise
 
-    # Settings such as numpy.errstate belong to a context, and a context to one thread at a time.
-    others = [_pool().submit(contextvars.copy_context().run, take) for _ in range(helpers)]
+    others: list[Future[None]] = []
     try:
+        _ask(others, take, helpers)
         contextvars.copy_context().run(take)
     finally:
         failed.set()  # nothing is left to take, or something failed
@@ -92,6 +91,17 @@ def _shared(work: Callable[[Task], Found], tasks: list[Task], helpers: int) -> l
         if error is not None:
             raise error
     return found
+
+
+def _ask(others: list[Future[None]], take: Callable[[], None], helpers: int) -> None:
+    """Add to ``others`` the helpers that take tasks from now on; none once the main thread has ended."""
+    try:
+        for _ in range(helpers):
+            # Settings such as numpy.errstate belong to a context, and a context to one thread at a time.
+            others.append(_pool().submit(contextvars.copy_context().run, take))
+    except RuntimeError:  # Python starts no more work then, though other threads of the user may go on
+        if threading.main_thread().is_alive():
+            raise
 
 
 @functools.cache
@@ -108,5 +118,12 @@ def _blas() -> Any:
     return threadpoolctl.ThreadpoolController().select(user_api="blas")
 
 
+def _alone() -> None:
+    """Forget the helpers, and who had the cores: threads do not survive a fork."""
+    global _cores
+    _cores = threading.RLock()
+    _pool.cache_clear()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not survive a fork
+    os.register_at_fork(after_in_child=_alone)

@@ -72,6 +72,23 @@ def test_blocks_make_the_whole(rng, causal, n, m, weighted):
 
 
 @pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("lead_q", [(), (3,), (1, 3), (2, 1)])
+@pytest.mark.parametrize("lead_k", [(3,), (2, 1), (2, 3)])
+@pytest.mark.parametrize("lead_w", [None, (2, 1)])
+def test_every_head_of_one_draw_is_as_alone(asarray, rng, causal, lead_q, lead_k, lead_w):
+    phi, lead = RandomMaclaurin("exp", 16).draw(4, rng=0), np.broadcast_shapes(lead_q, lead_k, lead_w or ())
+    arrays = [rng.normal(size=shape) / 4 for shape in ((*lead_q, 5, 4), (*lead_k, 6, 4), (6, 2))]
+    weights = None if lead_w is None else rng.normal(size=(*lead_w, 6))
+    options = {} if weights is None else {"key_log_weights": asarray(weights)}
+    found = to_host(feature_attention(*map(asarray, arrays), phi, causal=causal, **options))
+    assert found.shape == (*lead, 5, 2)
+    q, k, v = (np.broadcast_to(x, (*lead, *x.shape[-2:])) for x in arrays)
+    for i in np.ndindex(*lead):
+        logs = {} if weights is None else {"key_log_weights": np.broadcast_to(weights, (*lead, 6))[i]}
+        assert np.array_equal(found[i], feature_attention(q[i], k[i], v[i], phi, causal=causal, **logs))
+
+
+@pytest.mark.parametrize("causal", [False, True])
 def test_leading_axes_broadcast(asarray, rng, causal):
     q, k, v = rng.normal(size=(2, 1, 5, 4)), rng.normal(size=(3, 6, 4)), rng.normal(size=(6, 2))
     extra = {"key_mask": rng.random((3, 6)) < 0.7, "key_log_weights": rng.normal(size=(2, 1, 6))}
@@ -595,3 +612,10 @@ def test_scaled_features_that_are_none_are_named(rng, scaled, error, words):
     for causal in (False, True):
         with pytest.raises(error, match=words):
             feature_attention(x, x, x, phi, causal=causal)
+
+
+@pytest.mark.parametrize("lead", [(0,), (3, 0)])
+@pytest.mark.parametrize("causal", [False, True])
+def test_no_heads_at_all_give_no_rows(asarray, lead, causal):
+    x, phi = asarray(np.ones((*lead, 5, 4))), RandomMaclaurin("exp", 8).draw(4, rng=0)
+    assert feature_attention(x, x, x, phi, causal=causal).shape == (*lead, 5, 4)

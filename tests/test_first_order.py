@@ -95,6 +95,15 @@ def test_every_head_is_as_alone_and_leading_axes_broadcast(asarray, rng, n, m):
             assert np.all(np.abs(found[i, j] - alone) <= allowed(q[i, 0], k[j], v, c, masked, U))
 
 
+def test_heads_are_grouped_along_any_axis(rng, monkeypatch):
+    monkeypatch.setattr(st.threads, "CORES", 2)
+    q, k, v = rng.normal(size=(4, 1, 5, 3)), rng.normal(size=(4, 2, 6, 3)), rng.normal(size=(2, 6, 2))
+    weights = rng.normal(size=(4, 1, 6))
+    found = first_order_attention(q, k, v, key_log_weights=weights)
+    for i, j in np.ndindex(4, 2):
+        assert np.array_equal(found[i, j], first_order_attention(q[i, 0], k[i, j], v[j], key_log_weights=weights[i, 0]))
+
+
 def test_queries_that_are_all_equal_get_exact_attention(rng):
     q, k, v = problem(rng, scale=2.0)
     q = np.broadcast_to(q[0], q.shape)
@@ -156,10 +165,11 @@ def test_log_weights_however_large_do_not_overflow(rng):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("scale", [2.0**-60, 2.0**-10, 1.0, 2.0**10, 2.0**60])
-@pytest.mark.parametrize("offset", [0.0, 0.5, 30.0])
+@pytest.mark.parametrize("offset", [0.0, 0.0625, 30.0])  # of the last, scaled tokens are formed
 @pytest.mark.parametrize("factor", [1.0, 0.5, 2.0**-20])
 def test_pre_scaled_tokens_need_not_be_formed(asarray, rng, dtype, scale, offset, factor):
-    q, k = (((rng.normal(size=(2, n, 8)) + offset) * scale).astype(dtype) for n in (530, 600))
+    q, k = (rng.normal(size=(2, n, 8)) for n in (530, 600))
+    q, k = (((x - x.mean(axis=-1, keepdims=True) + offset) * scale).astype(dtype) for x in (q, k))
     v, mask = rng.normal(size=(600, 3)).astype(dtype) + 1, rng.random((2, 600)) < 0.8
     weights = rng.normal(size=600).astype(dtype)
     k[~mask] = 0
@@ -173,7 +183,7 @@ def test_pre_scaled_tokens_need_not_be_formed(asarray, rng, dtype, scale, offset
         masked = np.where(mask[i], weights, -np.inf)
         c = shifts(x, y, masked)[0].astype(np.float64)
         expected = first_order_attention(x, y, v, key_log_weights=masked)
-        # Lengths err by 2 (d + 3) u; an inner product with P x of tokens sqrt(2) longer than P x by 2 (d + 1) u.
+        # Lengths err by 5/2 (d + 2) u; an inner product with P x of tokens sqrt(2) longer than P x by 2 (d + 1) u.
         x, y = x.astype(np.float64), y.astype(np.float64)
         bound = 2 * allowed(x, y, v.astype(np.float64), c, masked, u, 8 * (8 + 3))
         assert np.all(np.abs(st.to_host(found)[i] - expected) <= bound)

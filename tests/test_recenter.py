@@ -284,6 +284,12 @@ def test_where_no_logit_is_beyond_1_all_of_the_mean_is_taken_without_a_trial(asa
     assert np.allclose(st.to_host(shifts(*map(asarray, (q, k, given)))[0]), mean / 2)
 
 
+def test_one_huge_query_outside_the_sample_does_not_take_all_others_along(asarray, rng):
+    q, k = rows(rng, 8, 2) / 100, rows(rng, 16, 2)
+    q[0] = 1e4  # of 8 queries those in the middle of either half are looked at
+    assert not np.any(st.to_host(shifts(*map(asarray, (q, k, np.zeros(16))))[0]))
+
+
 def test_a_sample_is_spread_over_all_tokens():
     """In d = 2 a sample has 32 keys; the first 32 of these 64 are zeros, and tell nothing."""
     rng = np.random.default_rng(9)

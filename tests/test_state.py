@@ -621,3 +621,18 @@ def test_what_was_taken_in_may_be_overwritten(rng):
     state = AttentionState(lambda x: x).update(k, v)
     k[...], v[...] = 7, 9
     assert np.array_equal(state.attend(np.ones((1, 3))), np.ones((1, 2)))
+
+
+def test_pieces_of_one_update_are_summed_once_each(rng):
+    """Of integers, which sums do not round, so that nothing else can hide in a tolerance."""
+    q, k, v = (rng.integers(-3, 4, size=(m, 3)).astype(np.float64) for m in (4, 2 * TOKENS + 100, 2 * TOKENS + 100))
+    assert np.array_equal(AttentionState(positive).update(k, v).attend(q), feature_attention(q, k, v, positive))
+
+
+def test_after_a_refused_first_update_maps_of_two_widths_are_still_refused_by_name():
+    phi = lambda x: x[..., :1] + np.zeros(3), lambda x: x[..., :1] + np.zeros(2)
+    state, k = AttentionState(phi), np.ones((1, 4))
+    with pytest.raises(ValueError, match="v: expected finite entries"):
+        state.update(k, np.full((1, 2), np.nan))
+    with pytest.raises(ValueError, match=r"expected 2 features as phi_k has, found 3"):
+        state.update(k, np.ones((1, 2))).attend(k)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -65,10 +68,10 @@ def test_pieces_of_a_piece_stay_on_its_thread_and_so_does_all_on_one_core(cores)
     cores(3)
 
     def outer(i):
-        inner = set(each(lambda j: threading.get_ident(), range(8), HERE))
+        inner = set(each(lambda j: (time.sleep(0.002), threading.get_ident())[1], range(8), HERE))
         return inner == {threading.get_ident()}
 
-    assert all(each(outer, range(8), HERE))
+    assert all(each(outer, range(2), HERE))  # one of three threads is idle
     with one_core():
         assert set(each(lambda j: threading.get_ident(), range(8), HERE)) == {threading.get_ident()}
 
@@ -143,6 +146,42 @@ def test_the_error_of_a_piece_is_raised_once_no_piece_is_running(cores, failing)
     assert each(lambda i: i, range(5), HERE) == list(range(5))
 
 
+def test_a_thread_that_outlives_the_main_one_does_its_pieces_itself():
+    code = """
+import threading, numpy
+from schoenbat_theory import threads
+threads.CORES = 3
+def late():
+    threading.main_thread().join()
+    print(threads.each(abs, [-1, 2], numpy.zeros(1)))
+threading.Thread(target=late).start()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("[1, 2]\n", "")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_process_has_the_cores_whoever_had_them_before():
+    code = """
+import os, sys, threading, numpy
+from schoenbat_theory import threads
+threads.CORES = 2
+here, inside, done = numpy.zeros(1), threading.Event(), threading.Event()
+threads.each(abs, range(4), here)
+hold = lambda _: (inside.set(), done.wait(30))
+threading.Thread(target=lambda: threads.each(hold, range(1), here)).start()
+inside.wait(30)
+if (child := os.fork()) == 0:
+    meet = threading.Barrier(2, timeout=10)
+    threads.each(lambda _: meet.wait(), range(2), here)
+    os._exit(7)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+done.set()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "7\n", done.stderr
+
+
 def test_settings_of_the_caller_hold_in_every_piece(cores):
     cores(3)
     arrived = set()
@@ -158,6 +197,8 @@ def test_settings_of_the_caller_hold_in_every_piece(cores):
 def test_attention_has_the_same_bits_on_any_number_of_cores(cores, rng):
     q, k, v = (rng.normal(size=(3, 1300, 8)).astype(np.float32) / 4 for _ in range(3))
     shared, own = (st.RandomMaclaurin("exp", 32).draw(8, rng=0, shape=shape) for shape in ((), (3,)))
+    level = q - q.mean(axis=-1, keepdims=True)  # tokens of which one head has to be formed
+    uneven = level + np.asarray([0, 0, 9], np.float32)[:, None, None]
     forms = {
         "all keys": lambda: st.feature_attention(q, k, v, shared),
         "causal": lambda: st.feature_attention(q, k, v, shared, causal=True),
@@ -165,6 +206,10 @@ def test_attention_has_the_same_bits_on_any_number_of_cores(cores, rng):
         "one head": lambda: st.feature_attention(q[0], k[0], v[0], shared),
         "first order": lambda: st.first_order_attention(q, k, v),
         "first order of one head, pre-scaled": lambda: st.first_order_attention(q[0], k[0], v[0], pre_scaled=1.0),
+        "first order of heads unlike each other, pre-scaled": lambda: (
+            st.first_order_attention(level, uneven, v, pre_scaled=1.0)
+            + st.first_order_attention(uneven, level, v, pre_scaled=1.0)
+        ),
         "local": lambda: st.local_attention(q, k, v),
         "exact": lambda: st.kernel_attention(q, k, v, "exp"),
     }

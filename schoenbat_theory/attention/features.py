@@ -1,7 +1,7 @@
 """Attention through a feature map: phi(Q) (phi(K)^T V), the map applied to one block of tokens at a time.
 
-    sum_keys    the state of each head, sum_j w_j phi(k_j) [v_j, 1], from pieces of the keys
-    rows        each block of queries reads it and is divided in place; the causal form reads while it sums
+    all keys    the state of each head, sum_j w_j phi(k_j) [v_j, 1], from pieces of the keys; then blocks of queries read it
+    causal      blocks of queries read the state of the keys before them while it grows
 
 Heads and pieces are worked on by all cores. Nothing that grows with the sequence is held beside input and output.
 """
@@ -78,7 +78,7 @@ def feature_attention(
     k, v = hide(k, weights), hide(v, weights)
     map_q, map_k = open_maps(phi, q, k, lead)
     xp, shape = namespace(v), (*map_q.lead, q.shape[-2], v.shape[-1])
-    if k.shape[-2] == 0:
+    if k.shape[-2] == 0 or 0 in map_q.lead:
         return xp.zeros(shape, dtype=v.dtype, device=device_of(v))
     whole = _Heads(q, k, v, weights, xp.empty(shape, dtype=v.dtype, device=device_of(v)), map_q, map_k)
     heads = whole.apart() if map_q.shape == map_k.shape == () and whole.drawn else [whole]

@@ -67,8 +67,8 @@ def first_order_attention(
     (b + m / b) u sum_j w_j |k_j| |v_j - v_w|; the product with q_i adds (d + 1) u (|q_i| + |c|) |C|. An error in c moves
     the point of expansion, not the result at a given one. With ``pre_scaled``, where every token has at most half of its
     square in the mean of its entries, a length between 2^-16 and 2^16, and the factor too, sums over tokens are scaled
-    instead of tokens: lengths err by 2 (d + 3) u and inner products are with tokens up to sqrt(2) times as long, so that
-    the bounds hold with twice d + 3 for every token more. Elsewhere scaled tokens are formed.
+    instead of tokens: lengths err by 5/2 (d + 2) u and inner products are with tokens up to sqrt(2) times as long, so that
+    the bounds hold with 3 (d + 3) for every token more. Elsewhere scaled tokens are formed, for all heads alike.
 
     Raises ``TypeError`` or ``ValueError`` for wrong input, NaN and overflow included. Not in the sources seen.
 
@@ -91,28 +91,44 @@ def first_order_attention(
     lead = broadcast_shapes(arrays=lead, weights=tuple(log_weights.shape[:-1]))
     out = xp.empty((*lead, n, v.shape[-1]), dtype=q.dtype, device=device_of(q))
 
-    def some(heads: tuple[int, range]) -> bool:
+    def some(heads: tuple[int, range]) -> tuple[bool, bool, bool]:
         rows, queries, keys, values = (some_heads(x, heads, 2) for x in (out, q, k, v))
-        return _tangent(rows, queries, keys, values, some_heads(log_weights, heads, 1), pre_scaled)
+        return _tangent(rows, queries, keys, values, some_heads(log_weights, heads, 1), pre_scaled, formed)
 
+    formed = (False, False)  # queries, keys
     try:
-        finite = all(each(some, groups(lead), q))
+        found = each(some, groups(lead), q)
+        formed = any(one[1] for one in found), any(one[2] for one in found)
+        if any(one[1:] != formed for one in found):  # how heads are grouped, by cores, must not change a bit
+            found = each(some, groups(lead), q)
     except ValueError:  # of some heads: said again as what was given knows it
         if pre_scaled is not None:
             q, k = _pre_scaled("q", q, pre_scaled).x, _pre_scaled("k", k, pre_scaled, log_weights).x
         check_finite(q=q, k=k)
         raise
-    if not finite:
+    if not all(one[0] for one in found):
         explain_not_finite(q=q, k=k, v=v)
     return out
 
 
 @np.errstate(all="ignore")  # an overflow is found in the result
-def _tangent(out: Array, q: Array, k: Array, v: Array, log_weights: Array, pre_scaled: float | None) -> bool:
-    """Write the rows of some heads, tell whether they are finite; ``k`` and ``v`` are zeros where log-weights are -inf."""
+def _tangent(
+    out: Array,
+    q: Array,
+    k: Array,
+    v: Array,
+    log_weights: Array,
+    pre_scaled: float | None,
+    formed: tuple[bool, bool],
+) -> tuple[bool, bool, bool]:
+    """Write the rows of some heads, tell whether they are finite, and whether scaled queries, and keys, had to be formed.
+
+    ``k`` and ``v`` are zeros where log-weights are -inf; ``formed`` says which tokens must be.
+    """
     queries, keys = Tokens(q), Tokens(k)
     if pre_scaled is not None:
-        queries, keys = _pre_scaled("q", q, pre_scaled), _pre_scaled("k", k, pre_scaled, log_weights)
+        queries = _pre_scaled("q", q, pre_scaled, formed=formed[0])
+        keys = _pre_scaled("k", k, pre_scaled, log_weights, formed=formed[1])
     c, m, log_weights = shifts_of(queries, keys, log_weights)
     w = normalised(log_weights)
     centre = w[..., None, :] @ v
@@ -137,13 +153,16 @@ def _tangent(out: Array, q: Array, k: Array, v: Array, log_weights: Array, pre_s
         out[..., rows.start : rows.stop, :] = some
         return all_finite(some)
 
-    return all(each(write, blocks(q.shape[-2], tokens), v))
+    finite = all(each(write, blocks(q.shape[-2], tokens), v))
+    return finite, queries.scale is None, keys.scale is None
 
 
-def _pre_scaled(name: str, x: Array, factor: float, log_weights: Array | None = None) -> Tokens:
-    """Return tokens pre-scaled and times ``factor``, formed only where that is more accurate."""
+def _pre_scaled(
+    name: str, x: Array, factor: float, log_weights: Array | None = None, *, formed: bool = False
+) -> Tokens:
+    """Return tokens pre-scaled and times ``factor``, formed where they must be or where that is more accurate."""
     used = None if log_weights is None else log_weights > -namespace(x).inf
-    found = pre_scaled_tokens(x, factor, used)
+    found = None if formed else pre_scaled_tokens(x, factor, used)
     return Tokens(factor * pre_scale_named(name, x, used)) if found is None else found
 
 

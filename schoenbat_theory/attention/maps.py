@@ -89,6 +89,11 @@ class Map:
         self._checked_kind = kind
         return features
 
+    def forget(self) -> None:
+        """Take features of any width from now on."""
+        self.width.clear()
+        self._checked_kind = ()
+
     @np.errstate(all="ignore")
     def explain_nan(self, x: Array) -> None:
         """Raise ``ValueError`` where the map makes NaN of finite tokens; infinity is an overflow, as a NaN of a draw is."""

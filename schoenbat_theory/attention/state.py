@@ -153,7 +153,7 @@ class AttentionState:
         lead = broadcast_shapes(arrays=lead, **shapes)
         memory = self._memory
         if memory is None:
-            self._map_k.width.clear()  # of an update that was refused
+            self._map_k.forget()  # an update that was refused
             for one in (self._map_q, self._map_k):
                 if one.drawn and one.phi.dim != k.shape[-1]:
                     found = tuple(k.shape)

@@ -32,7 +32,7 @@ def recompute_lost_rows(
     ``log_q``  range of rows -> logarithms of the features of these queries, (..., b, D)
     ``log_k``  range of columns -> logarithms of the features of these keys, and their log-weights or ``None``
     ``width``  D;  ``log_bias``  (..., n + m - 1), entry j - i + n - 1 is that of key j for query i
-    ``first``  the number i of the first of the rows of ``sums``
+    ``first``  the number i of the first of the rows of ``sums``; 0 with a ``log_bias``, whose length counts all rows
 
     A row depends on its own query and on the keys that it sees, bit for bit, as the choice of rows does. Each costs
     m D exponentials.

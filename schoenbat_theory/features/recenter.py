@@ -114,9 +114,9 @@ def shifts(q: Array, k: Array, log_weights: Array) -> tuple[Array, Array, Array]
 
     over min(n, d) queries and min(m, 16 d) keys, evenly spaced, masked keys among them. That is the mean squared error of
     the output, up to a factor, where values are independent of the keys and of each other with one variance; values are not
-    looked at. Where no logit among them is beyond 1, s = 1 without a trial: too little is left then for another share to
-    matter. A share decides how good an approximation is, never what is exact. n d + 2 m d multiply-adds, and at most
-    m d^2 to choose, with 32 more for every pair.
+    looked at. Where no logit among them is beyond 1, nor one of the mean query, s = 1 without a trial: too little is left
+    then for another share to matter. A share decides how good an approximation is, never what is exact. n d + 2 m d
+    multiply-adds, and at most m d^2 to choose, with 32 more for every pair.
 
     >>> c, m, w = shifts(np.ones((2, 1)), np.array([[0.0], [2.0]]), np.zeros(2))
     >>> c, m.round(4), w
@@ -157,10 +157,11 @@ def _share(q: Tokens, k: Tokens, given: Array, mean: Array) -> Array:
     keys, given = k.take(columns), xp.take(given, columns, axis=-1)
     t = q.take(rows) @ xp.matrix_transpose(keys)
     ones = xp.ones(t.shape[:-2], dtype=t.dtype, device=device_of(t))
-    tell = xp.any(~(xp.abs(t) <= SMALL), axis=(-2, -1))  # NaN may tell
-    if not bool(xp.any(tell)):
+    tilt = (keys @ mean[..., None])[..., 0]  # a query beyond those of the sample may sway the mean
+    small = xp.all(xp.abs(t) <= SMALL, axis=(-2, -1)) & xp.all(xp.abs(tilt) <= SMALL, axis=-1)  # False for NaN
+    if bool(xp.all(small)):
         return ones
-    tilt, exact = (keys @ mean[..., None])[..., 0], normalised(given[..., None, :] + t)
+    exact = normalised(given[..., None, :] + t)
     errors = []
     for share in SHARES:
         weights = normalised(given + share * tilt)
@@ -172,7 +173,7 @@ def _share(q: Tokens, k: Tokens, given: Array, mean: Array) -> Array:
     found = xp.stack(errors, axis=-1)
     best = xp.argmin(found, axis=-1, keepdims=True) == xp.arange(len(SHARES), device=device_of(mean))
     best = xp.sum(xp.where(best, asarray_like(SHARES, mean), xp.zeros_like(found)), axis=-1)
-    return xp.where(tell, best, ones)
+    return xp.where(small, ones, best)
 
 
 def _finite(x: Array, y: Array) -> tuple[Array, Array]:
