@@ -35,14 +35,14 @@ def test_the_snippets_run():
     rng = np.random.default_rng(0)
     names = dict(zip("qkv", rng.normal(size=(3, 2, 9, 64)) / 8, strict=True), st=st)
     names |= dict(zip("xy", rng.normal(size=(2, 64)) / 8, strict=True))
-    for block in PYTHON[:4]:
+    for block in PYTHON[:5]:
         exec(block, names)
     assert names["out"].shape == names["sky"].shape == names["rel"].shape == (2, 9, 64)
     assert names["half"](1.0) == 2.0
 
 
 def test_what_a_user_brings_is_examined_in_under_ten_lines(capsys):
-    own, feature_map, door = PYTHON[4:]
+    own, feature_map, door = PYTHON[5:]
     for block in (own, feature_map):
         names = {}
         assert sum(bool(line.strip()) for line in block.splitlines()) < 10
