@@ -72,6 +72,18 @@ def test_each_threshold_fails_alone(changed, fails):
     assert all(text in line for text, line in zip(fails, found, strict=True))
 
 
+def test_a_speed_up_over_several_lengths_is_the_least_of_them():
+    whole = record()
+    slow = dataclasses.replace(
+        whole,
+        cells=tuple(
+            dataclasses.replace(one, seconds=(2.5 * one.n / 1e6,) * 3) if (one.method, one.n) == ("random Maclaurin, plain", 4096) else one
+            for one in whole.cells
+        ),
+    )  # fmt: skip
+    assert [one.measured for one in thresholds(slow) if "plain" in one.line] == pytest.approx([2.5])
+
+
 def test_what_a_record_does_not_tell_is_neither_held_nor_failed():
     assert {one.holds for one in thresholds(Timings({}, ()))} == {None}
     assert thresholds_table(thresholds(Timings({}, ()))) == ""

@@ -6,6 +6,7 @@ import scipy.stats
 
 from schoenbat_theory import check_mean, check_rate, check_tail
 from schoenbat_theory.checks import rate, sequences
+from schoenbat_theory.confidence import binomial_limits
 from schoenbat_theory.sampling import BATCHES, CHUNK
 
 
@@ -310,3 +311,13 @@ def test_an_error_that_is_no_positive_number_is_refused():
     for bad in (0.0, -1.0, np.nan, np.inf):
         with pytest.raises(ArithmeticError, match="error: expected positive finite squared errors"):
             check_rate(lambda rng, size, bad=bad: bad, SIZES, 1.0, band=0.2, rng=0)
+
+
+def test_bounds_of_a_tail_share_alpha_and_so_do_the_looks():
+    def never(rng, size):
+        return np.zeros((size, 4), dtype=bool)
+
+    found = check_tail(
+        never, [1e-9, 1e-9, 1e-9, 2.0], alpha=0.03, rng=0, max_draws=1 << 15
+    )  # 2^13, 2^14, 2^15: three looks
+    assert found.interval[1] == binomial_limits(np.array(0), 1 << 15, 0.03 / (3 * 3))[1]

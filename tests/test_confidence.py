@@ -230,3 +230,21 @@ def test_catoni_of_many_columns_is_that_of_each_with_its_own_variance(rng):
         alone = catoni_interval(values[:, i, j], variance[i, j], 0.01)
         # Both ends are found to four units in the last place, and sums of 256 numbers may be taken in another order.
         assert np.allclose([side[i, j] for side in found], alone, rtol=0, atol=2.0**-40)
+
+
+@pytest.mark.parametrize("variance", [1e-6, 1.0, 1e6])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_catoni_finds_a_limit_however_far_from_the_mean(rng, variance, sign):
+    values, alpha = sign * np.concatenate([[1e6], rng.normal(size=999)]), 1e-3  # one value moves the mean by 1,000
+    limits = catoni_interval(values, variance, alpha)
+    far, near = limits if sign == 1 else limits[::-1]
+    level = 2 * math.log(2 / alpha)
+    rate = math.sqrt(level / (1000 * variance))
+    u = rate * (values - far)
+    influence = np.sum(np.sign(u) * np.log1p(np.abs(u) + u * u / 2))
+    # psi' <= 1: the sum moves by at most 1000 rate times the error of the limit, within 2^-50 of 10^6.
+    assert abs(influence - sign * level) <= 1000 * rate * 1e6 * 2.0**-50 + 1e-9
+    assert (
+        limits[0] <= np.mean(values) <= limits[1]
+    )  # the side of the outlier ends at the mean or beyond: wider, never less
+    assert near != far

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import schoenbat_theory as st
-from schoenbat_theory.benchmark.throughput import read_throughput
 from schoenbat_theory.benchmark.thresholds import thresholds
+from schoenbat_theory.benchmark.throughput import read_throughput
 from schoenbat_theory.markup import short
 from schoenbat_theory.timings import installed_timings, read_timings, since
 from schoenbat_theory.verify import builtin_propositions

@@ -56,14 +56,14 @@ def test_batch_means_are_means_of_the_replicates_in_order(shape):
         return drawn[-1]
 
     for n, means, square in batch_means(
-        sample, np.random.default_rng(0), [256, 512, 1024, 2048, 4096], shape, np.zeros(shape)
+        sample, np.random.default_rng(0), [256, 512, 1024, 2048, 4096], shape, np.full(shape, 0.75)
     ):
         flat = np.concatenate(drawn)
         assert len(flat) == n  # nothing is drawn twice or thrown away
         assert means.shape == (BATCHES, *shape)
         # Sums of n numbers below 1 in another order: n u each.
         assert np.all(np.abs(means.mean(axis=0) - flat.mean(axis=0)) <= 2 * n * 2.0**-53)
-        assert np.all(np.abs(square - np.mean(flat**2, axis=0)) <= 2 * n * 2.0**-53)
+        assert np.all(np.abs(square - np.mean((flat - 0.75) ** 2, axis=0)) <= 2 * n * 2.0**-53)
         expected = flat.reshape(BATCHES, -1, *shape).mean(axis=1)  # batches are neighbours in the order of drawing
         assert np.all(np.abs(means - expected) <= 2 * n * 2.0**-53)
 
@@ -233,6 +233,13 @@ def test_known_bounds_look_at_every_outer_product():
         check_mean(inside, bounds=(0, 0.5), **known)
 
 
+def test_factors_of_few_bits_are_multiplied_in_float64_where_replicates_are_formed(rng):
+    hundred = OuterProducts(lambda rng, size: (np.full((size, 1), 100, np.int8), np.full((size, 1), 100, np.int8)))
+    assert np.array_equal(hundred(rng, 2), np.full((2, 1, 1), 1e4))
+    formed = OuterProducts(lambda rng, size: (np.full((size, 1), 0.1, np.float32), np.full((size, 1), 3, np.float32)))
+    assert formed(rng, 1)[0, 0, 0] == float(np.float32(0.1)) * 3
+
+
 def test_the_limits_of_a_constant_outer_product_hold_it_in_spite_of_cancellation():
     # (z - c)^2 with z = 0.1 * 0.7 and c = 1e6: 2^13 terms of 1e12 are added, whose rounding is bounded by 2^14 2^-53 3e12 = 5.5.
     constant = OuterProducts(lambda rng, size: (np.full((size, 1), 0.1), np.full((size, 1), 0.7)), about=1e6)
@@ -261,3 +268,16 @@ def test_wrong_factors_are_refused(broken, error, words):
 def test_a_target_without_two_axes_is_refused():
     with pytest.raises(ValueError, match="sample: expected factors"):
         check_mean(OuterProducts(factors()), np.zeros(3), margin=0.1, variance=1.0, rng=0)
+
+
+@pytest.mark.parametrize("known", [{"variance": 1.0}, {"bounds": (0, 1)}])
+def test_one_factor_does_not_stand_for_many_whether_replicates_are_formed_or_not(known):
+    one = OuterProducts(lambda rng, size: (rng.random((1, 1)), rng.random((size, 1))))
+    with pytest.raises(ValueError, match="sample: expected factors"):
+        check_mean(one, [[0.25]], margin=0.1, rng=0, **known)
+
+
+@pytest.mark.parametrize("about", [np.nan, [[0.0, np.inf]]])
+def test_a_centre_that_is_not_finite_is_refused(about):
+    with pytest.raises(ValueError, match="about: expected finite numbers"):
+        OuterProducts(factors(), about)

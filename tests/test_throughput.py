@@ -67,6 +67,16 @@ def test_the_loop_over_pairs_estimates_what_the_closed_forms_say(rng):
     assert np.all(np.abs(square - variance - expected**2) <= spread * (fourth**0.25 + expected) ** 2)
 
 
+def test_the_loop_over_pairs_adds_up_products_and_their_squares():
+    rng = np.random.default_rng(1)
+    draws = [LAW.draw(X.shape[-1], rng) for _ in range(8)]
+    products = np.array([phi(X) @ phi(Y).T for phi in draws])
+    mean, square = loop.moments_of_pairs(LAW, X, Y, np.random.default_rng(1), 8)
+    # Sums of eight in one order or another: 8 units of 2^-53 of the magnitudes, twice.
+    for found, terms in ((mean, products), (square, products**2)):
+        assert np.all(np.abs(found - terms.mean(axis=0)) <= 16 * 2.0**-53 * np.abs(terms).mean(axis=0))
+
+
 def test_the_loop_makes_the_features_that_a_batch_makes():
     # One degree and many draws: both are fair products of two signs times sqrt(2), for a vector of length 1.
     law = st.RandomMaclaurin("exp", 1, st.GeometricDegrees(exact_below=0, max_degree=0))

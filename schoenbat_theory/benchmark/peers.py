@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
-import os
 import warnings
 from typing import Any
 
@@ -13,12 +12,12 @@ import numpy as np
 
 from schoenbat_theory.arrays import Array
 from schoenbat_theory.benchmark.problem import Inputs, Method
+from schoenbat_theory.threads import CORES
 
 __all__ = [
     "PERFORMER", "SKLEARN", "load_peers", "performer_attentions", "sklearn_map", "torch_attentions", "torch_decoding",
 ]  # fmt: skip
 
-CORES = os.cpu_count() or 1
 TORCH, PERFORMER, SKLEARN = "torch", "performer_pytorch", "sklearn.kernel_approximation"
 UNSEEN = "its memory is not seen, as only that of NumPy is"
 
@@ -34,7 +33,7 @@ def load_peers(*modules: str) -> bool:
 
 
 def torch_attentions(scale: float, *, pre_scaled: bool, causal: bool = False) -> list[Method]:
-    """Return exact attention by torch on one thread and on all cores; none where torch is missing or a core is alone.
+    """Return exact attention by torch on one thread, and on all cores where there are more; none where torch is missing.
 
     ``scale``       of the inner products, which costs it nothing
     ``pre_scaled``  whether queries and keys are pre-scaled first, in the time that counts

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from schoenbat_theory.arrays import as_reals, to_host
+from schoenbat_theory.arrays import as_reals
 from schoenbat_theory.sampling.batches import Batched
 
 __all__ = ["OuterProducts"]
@@ -36,10 +36,12 @@ class OuterProducts(Batched):
     ) -> None:
         self.factors = factors
         self.about = None if about is None else as_reals("about", about)
+        if self.about is not None and not np.isfinite(self.about).all():
+            raise ValueError(f"about: expected finite numbers, found {about!r:.60}")
 
     def __call__(self, rng: np.random.Generator, size: int) -> np.ndarray:
         """Return replicates, formed: (size, ..., n, m)."""
-        a, b = (to_host(one) for one in self.factors(rng, size))
+        a, b = self._drawn(rng, size)
         products: np.ndarray = a[..., :, None] * b[..., None, :]
         return products if self.about is None else (products - self.about) ** 2
 
@@ -50,7 +52,9 @@ class OuterProducts(Batched):
 
         The mean of (z - c)^2 is made of three terms, of which the largest is at most (|z| + |c|)^2 <= 2 (z^2 + c^2) in the mean.
         """
-        a, b = self._drawn(rng, batches * size, centre.shape)
+        a, b = self._drawn(rng, batches * size)
+        if (shape := (*a.shape[1:], *b.shape[-1:])) != centre.shape:
+            raise ValueError(f"sample: expected factors of a target {centre.shape}, found those of {shape}")
         with np.errstate(over="ignore", invalid="ignore"):  # found in the squares
             first, second = _sums(a, b, batches) / size, _sums(a * a, b * b, batches) / size
             square = second.mean(axis=0)
@@ -65,13 +69,12 @@ class OuterProducts(Batched):
         """Return (..., n + m): replicates are not held, their factors are."""
         return (*shape[:-2], sum(shape[-2:]))
 
-    def _drawn(self, rng: np.random.Generator, size: int, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    def _drawn(self, rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return both factors in float64, of one shape but for the last axis: nothing overflows or is broadcast."""
         a, b = (as_reals("sample", one) for one in self.factors(rng, size))
-        expected = (size, *shape[:-1]), (size, *shape[:-2], *shape[-1:])
-        if len(shape) < 2 or (a.shape, b.shape) != expected:
+        if min(a.ndim, b.ndim) < 2 or a.shape[:-1] != b.shape[:-1] or len(a) != size:
             raise ValueError(
-                f"sample: expected factors (size, ..., n) and (size, ..., m) of a target (..., n, m), found {a.shape} "
-                f"and {b.shape} for size = {size} and a target {shape}"
+                f"sample: expected factors (size, ..., n) and (size, ..., m), found {a.shape} and {b.shape} for size = {size}"
             )
         return a, b
 

@@ -43,7 +43,7 @@ def causal_feature_work(inputs: Inputs, phi: Any) -> Work:
 
 
 def first_order_work(inputs: Inputs, made: Any) -> Work:
-    """Return what `first_order_attention` executes: one covariance of keys and values, read by every query."""
+    """Return what first order cannot do without: one covariance of keys and values, read by every query."""
     del made
     block, blocks, columns, _ = _sizes(inputs, TOKENS, None)
     d = inputs["width"]
