@@ -22,6 +22,7 @@ from schoenbat_theory.attention.running import (
     causal_sums,
     merge_states,
     part,
+    parts_of_keys,
     row_sums,
     tokens_at_a_time,
 )
@@ -33,7 +34,6 @@ from schoenbat_theory.threads import each
 __all__ = ["feature_attention"]
 
 PIECE = 2 * TOKENS  # queries that one core takes at a time
-STATES = 16  # of parts of the keys, for all heads together where they are fewer: no more are held at a time
 
 
 def feature_attention(
@@ -167,9 +167,7 @@ def _all_keys(heads: list[_Heads]) -> list[_Found]:
     """Attend to all keys: first the states, then the rows."""
     first = heads[0]
     tokens, like = first.tokens, first.v if first.drawn else None
-    # How keys are cut depends on the problem alone, and so do the bits of their sum.
-    size = -(-first.k.shape[-2] // max(STATES // len(heads), 1))
-    pieces = blocks(first.k.shape[-2], -(-size // tokens) * tokens)
+    pieces = parts_of_keys(first.k.shape[-2], tokens, len(heads))
 
     def keys_of(task: tuple[_Heads, range]) -> State:
         one, columns = task

@@ -20,12 +20,14 @@ __all__ = [
     "exp_difference",
     "merge_states",
     "part",
+    "parts_of_keys",
     "row_sums",
     "tokens_at_a_time",
     "with_ones",
 ]
 
 TOKENS = 512  # tokens per block: their features, 256 wide in float32, fill half a megabyte
+PARTS = 16  # of the keys, for all heads together where they are fewer: the sums of no more are held at a time
 CAUSAL_TOKENS = 128  # per part of a causal block: a part of b tokens has b^2 scores besides
 
 Queries = Callable[[range], Array]  # features of a block of queries, (..., b, D)
@@ -150,6 +152,12 @@ def causal_blocks(n: int, tokens: int = TOKENS) -> list[range]:
     """Return 0 .. n cut into blocks, of which all but the last consist of whole parts."""
     rest = n % CAUSAL_TOKENS
     return [*blocks(n - rest, tokens), *blocks(range(n - rest, n), CAUSAL_TOKENS)]
+
+
+def parts_of_keys(m: int, tokens: int = TOKENS, heads: int = 1) -> list[range]:
+    """Return 0 .. m, m >= 1, cut for all cores into whole blocks of ``tokens``; where, and so the bits of a sum, no core decides."""
+    size = -(-m // max(PARTS // heads, 1))
+    return blocks(m, -(-size // tokens) * tokens)
 
 
 def tokens_at_a_time(lead: tuple[int, ...]) -> int:

@@ -22,14 +22,12 @@ from schoenbat_theory.arrays import (
 from schoenbat_theory.attention.inputs import blocks, check_rows, check_shapes, explain_not_finite, take_rows
 from schoenbat_theory.attention.maps import Map, check_radius, maps_of, weigh
 from schoenbat_theory.attention.memory import LogState, Memory, fingerprint, read_memory, write_memory
-from schoenbat_theory.attention.running import TOKENS, State, part, with_ones
+from schoenbat_theory.attention.running import TOKENS, State, part, parts_of_keys, with_ones
 from schoenbat_theory.attention.sums import AttentionSums
 from schoenbat_theory.features.weights import hide, key_weights
 from schoenbat_theory.threads import each
 
 __all__ = ["AttentionState"]
-
-PARTS = 16  # of the keys of one update: the sums of no more are held at a time
 
 
 class AttentionState:
@@ -188,8 +186,7 @@ class AttentionState:
                 found.add(phi_k, with_ones(y, range(len(rows))), w)
             return found
 
-        size = -(-m // PARTS)
-        for other in _on_cores(take, blocks(m, -(-size // TOKENS) * TOKENS), self._map_k, k)[1:]:
+        for other in _on_cores(take, parts_of_keys(m), self._map_k, k)[1:]:
             sums.merge(other)
         if not all_finite(sums.matrix):
             _explain(self._map_k, k=hide(k, weights), v=hide(v, weights))

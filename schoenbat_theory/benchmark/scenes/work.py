@@ -16,30 +16,14 @@ __all__ = ["causal_feature_work", "exact_work", "feature_work", "first_order_wor
 
 def feature_work(inputs: Inputs, phi: Any) -> Work:
     """Return what attention through a map executes: features of queries and keys, the sum over keys, and its rows."""
-    block, blocks, columns, width = _sizes(inputs, TOKENS, phi)
-    return Work(
-        (
-            Product(_projections(phi), inputs["width"], block, 2 * blocks),
-            Product(width, block, columns, blocks),
-            Product(block, width, columns, blocks),
-        ),
-        moved(inputs),
-    )
+    return Work(_linear(inputs, TOKENS, phi), moved(inputs))
 
 
 def causal_feature_work(inputs: Inputs, phi: Any) -> Work:
     """Return what the causal form executes: in each block of tokens also its own scores and their sums, of all pairs."""
     block, blocks, columns, width = _sizes(inputs, CAUSAL_TOKENS, phi)
-    return Work(
-        (
-            Product(_projections(phi), inputs["width"], block, 2 * blocks),
-            Product(width, block, columns, blocks),
-            Product(block, width, columns, blocks),
-            Product(block, width, block, blocks),
-            Product(block, block, columns, blocks),
-        ),
-        moved(inputs),
-    )
+    inside = Product(block, width, block, blocks), Product(block, block, columns, blocks)
+    return Work((*_linear(inputs, CAUSAL_TOKENS, phi), *inside), moved(inputs))
 
 
 def first_order_work(inputs: Inputs, made: Any) -> Work:
@@ -69,6 +53,16 @@ def moved(inputs: Inputs) -> int:
     q, v = inputs["q"], inputs["v"]
     output = math.prod(q.shape[:-1]) * v.shape[-1] * v.itemsize
     return output + sum(inputs[name].nbytes for name in "qkv")
+
+
+def _linear(inputs: Inputs, tokens: int, phi: Any) -> tuple[Product, ...]:
+    """Return features of queries and of keys, the sum over keys, and its rows, block by block."""
+    block, blocks, columns, width = _sizes(inputs, tokens, phi)
+    return (
+        Product(_projections(phi), inputs["width"], block, 2 * blocks),
+        Product(width, block, columns, blocks),
+        Product(block, width, columns, blocks),
+    )
 
 
 def _sizes(inputs: Inputs, tokens: int, phi: Any) -> tuple[int, int, int, int]:
